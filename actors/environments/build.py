@@ -1,0 +1,51 @@
+"""From a config to an environment. Gymnasium is imported only where it is played."""
+
+from __future__ import annotations
+
+from ...learners.encodings.spec import EnvironmentSpec
+from .config import EnvironmentConfig, GymnasiumConfig, Purpose, WordleConfig
+from .contract import VectorEnvironment
+from .wordle import WordleEnvironment, build_vocabulary, load_words, split_words, wordle_spec
+
+
+def build_environment(config: EnvironmentConfig, purpose: Purpose, num_envs: int) -> VectorEnvironment:
+    """The environments to train or to evaluate on.
+
+    In Wordle ``train`` draws answers and allows guesses among the training words only; the other purposes have one
+    board for each answer of their set (``seen``: the training words), whatever ``num_envs`` says, and allow every word.
+
+    Raises:
+        ValueError: the config names an environment that cannot be made, or a word list that cannot be used.
+    """
+    match config:
+        case WordleConfig():
+            return _build_wordle(config, purpose, num_envs)
+        case GymnasiumConfig():
+            from .gymnasium_vector import GymnasiumEnvironment
+
+            return GymnasiumEnvironment(config.id, config.kwargs, num_envs)
+
+
+def environment_spec(config: EnvironmentConfig) -> EnvironmentSpec:
+    """What a network is told of the environment, without building the vector. Raises ValueError as above."""
+    match config:
+        case WordleConfig():
+            return wordle_spec(load_words(config.word_list))
+        case GymnasiumConfig():
+            from .gymnasium_vector import gymnasium_spec
+
+            return gymnasium_spec(config.id, config.kwargs)
+
+
+def _build_wordle(config: WordleConfig, purpose: Purpose, num_envs: int) -> WordleEnvironment:
+    vocabulary = build_vocabulary(load_words(config.word_list))
+    split = split_words(vocabulary.words, config)
+    match purpose:
+        case "train":
+            return WordleEnvironment(vocabulary, split.train, num_envs, guesses=split.train)
+        case "seen":
+            return WordleEnvironment(vocabulary, split.train)
+        case "validation":
+            return WordleEnvironment(vocabulary, split.validation)
+        case "never_seen":
+            return WordleEnvironment(vocabulary, split.never_seen)

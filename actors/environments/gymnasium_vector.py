@@ -1,0 +1,168 @@
+"""Any Gymnasium environment with discrete actions, by its id."""
+
+from __future__ import annotations
+
+import difflib
+import warnings
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+import gymnasium
+import numpy as np
+import numpy.typing as npt
+from gymnasium.vector import AutoresetMode, SyncVectorEnv
+
+from ...learners.encodings.spec import ArraySpec, EnvironmentSpec
+from .contract import Observation, Step
+
+PLAIN_FIELD = "observation"
+"""The field of an observation that is not a `Dict`."""
+
+
+class GymnasiumEnvironment:
+    """N copies of a registered environment in this process, a `VectorEnvironment`.
+
+    Observations: a ``Box`` is one field, ``"observation"``, as float32 (uint8 stays uint8); a ``Discrete`` is that
+    field one-hot; a ``Dict`` of those has its keys as fields. Actions are 0..A-1 whatever the space starts from.
+
+    Args:
+        env_id: a registered id such as ``CartPole-v1``, or ``module:id``, which imports the module first.
+        kwargs: passed to `gymnasium.make`.
+        num_envs: N.
+
+    Raises:
+        ValueError: no such id (the nearest one is named), arguments that the environment refuses, a package that it
+            lacks, an action space that is not ``Discrete``, or an observation space other than the above.
+    """
+
+    def __init__(self, env_id: str, kwargs: Mapping[str, Any], num_envs: int) -> None:
+        if num_envs < 1:
+            raise ValueError(f"num_envs is {num_envs}: there must be at least one environment")
+        first = _make(env_id, kwargs)
+        try:
+            self._spec, self._first_action = _spec_of(env_id, first)
+        except ValueError:
+            first.close()
+            raise
+        made = [first, *(_make(env_id, kwargs) for _ in range(num_envs - 1))]
+        self._num_envs = num_envs
+        self._vector = SyncVectorEnv(
+            [partial(_same, env) for env in made], copy=False, autoreset_mode=AutoresetMode.NEXT_STEP
+        )
+        self._spaces = _fields(self._vector.single_observation_space)
+        self._begun = False
+        self._ended = np.zeros(num_envs, dtype=np.bool_)
+
+    @property
+    def spec(self) -> EnvironmentSpec:
+        """Shapes and names."""
+        return self._spec
+
+    @property
+    def num_envs(self) -> int:
+        """N."""
+        return self._num_envs
+
+    def reset(self, stream: np.random.Generator) -> Observation:
+        """Begin N new episodes, each copy seeded from ``stream``; a copy's later episodes go on from its seed."""
+        seeds: list[int | None] = [int(seed) for seed in stream.integers(2**31, size=self._num_envs)]
+        observation, _ = self._vector.reset(seed=seeds)
+        self._begun = True
+        self._ended[:] = False
+        return self._encode(observation)
+
+    def step(self, action: npt.NDArray[np.int64]) -> Step:
+        """Take ``action [N] int64`` in 0..A-1; an environment whose episode has ended begins a new one instead.
+
+        Raises:
+            ValueError: wrong shape or dtype, an action out of range, or no episode was begun.
+        """
+        if not self._begun:
+            raise ValueError("step before reset: begin the episodes with reset(stream)")
+        if action.shape != (self._num_envs,) or action.dtype != np.int64:
+            raise ValueError(f"action is {action.dtype}{list(action.shape)}, expected int64[{self._num_envs}]")
+        outside = ((action < 0) | (action >= self._spec.num_actions)) & ~self._ended
+        if outside.any():
+            where = int(np.flatnonzero(outside)[0])
+            raise ValueError(f"action[{where}] is {action[where]}: it must be in 0..{self._spec.num_actions - 1}")
+        observation, reward, terminated, truncated, _ = self._vector.step(action + self._first_action)
+        self._ended = terminated | truncated
+        return Step(self._encode(observation), reward.astype(np.float32), terminated, truncated)
+
+    def legal(self) -> None:
+        """None: every action always is."""
+        return
+
+    def close(self) -> None:
+        """Close every copy."""
+        self._vector.close()
+
+    def _encode(self, observation: Any) -> Observation:
+        """Arrays of our own: the vector environment writes its next observation over its last one."""
+        fields = observation if isinstance(observation, Mapping) else {PLAIN_FIELD: observation}
+        return {name: _encode_field(space, fields[name]) for name, space in self._spaces.items()}
+
+
+def _same(env: gymnasium.Env[Any, Any]) -> gymnasium.Env[Any, Any]:
+    return env
+
+
+def gymnasium_spec(env_id: str, kwargs: Mapping[str, Any]) -> EnvironmentSpec:
+    """The spec of an id, from one copy that is closed again. Raises ValueError as `GymnasiumEnvironment` does."""
+    env = _make(env_id, kwargs)
+    try:
+        return _spec_of(env_id, env)[0]
+    finally:
+        env.close()
+
+
+def _make(env_id: str, kwargs: Mapping[str, Any]) -> gymnasium.Env[Any, Any]:
+    # What Gymnasium has to say about an id is shown and not raised, also where warnings are errors.
+    with warnings.catch_warnings():
+        warnings.simplefilter("default")
+        try:
+            return gymnasium.make(env_id, disable_env_checker=True, **kwargs)
+        except gymnasium.error.UnregisteredEnv as error:
+            near = difflib.get_close_matches(env_id, list(gymnasium.registry), n=1)
+            nearest = f"did you mean {near[0]}? " if near else ""
+            remedy = f"{nearest}Ids that a package registers are written module:id"
+            raise ValueError(f"environment.id {env_id!r} is not registered with Gymnasium: {remedy}") from error
+        except (gymnasium.error.Error, ImportError, TypeError, ValueError) as error:
+            raise ValueError(
+                f"environment.id {env_id!r} with kwargs {dict(kwargs)} cannot be made: {' '.join(str(error).split())}"
+            ) from error
+
+
+def _spec_of(env_id: str, env: gymnasium.Env[Any, Any]) -> tuple[EnvironmentSpec, int]:
+    """The spec, and the action that the space calls its first."""
+    actions = env.action_space
+    if not isinstance(actions, gymnasium.spaces.Discrete):
+        raise ValueError(f"environment.id {env_id!r} has the action space {actions}: only Discrete is supported")
+    try:
+        observation = {name: _field_spec(space) for name, space in _fields(env.observation_space).items()}
+    except ValueError as error:
+        raise ValueError(f"environment.id {env_id!r}: {error}") from error
+    return EnvironmentSpec(f"gymnasium {env_id}", observation, int(actions.n)), int(actions.start)
+
+
+def _fields(space: gymnasium.Space[Any]) -> dict[str, gymnasium.Space[Any]]:
+    return dict(space.spaces) if isinstance(space, gymnasium.spaces.Dict) else {PLAIN_FIELD: space}
+
+
+def _field_spec(space: gymnasium.Space[Any]) -> ArraySpec:
+    match space:
+        case gymnasium.spaces.Box():
+            return ArraySpec(space.shape, "uint8" if space.dtype == np.uint8 else "float32")
+        case gymnasium.spaces.Discrete():
+            return ArraySpec((int(space.n),), "float32")
+    raise ValueError(
+        f"observation space {space} is not supported: Box, Discrete or a Dict of those are; "
+        "register the environment with gymnasium.wrappers.FlattenObservation around it"
+    )
+
+
+def _encode_field(space: gymnasium.Space[Any], values: np.ndarray) -> np.ndarray:
+    if isinstance(space, gymnasium.spaces.Discrete):
+        return np.asarray(np.eye(int(space.n), dtype=np.float32)[values - int(space.start)])
+    return values.copy() if values.dtype == np.uint8 else values.astype(np.float32)

@@ -1,0 +1,55 @@
+"""The contract of a pool: who does the work.
+
+In-process, Ray, the virtual clock and gRPC silos are four pools behind this one face; ``tests/actors/pool_suite.py``
+runs on each. A lost worker is an event, not an exception. A worker whose *code* fails is a fault of the program or of
+the user's environment: `WorkFailed` is raised, for trying again would fail again.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol, TypeAlias
+
+from ...schedulers.events import Arrived, Assign, Joined, Left, Token
+from ..work import PolicyState, WorkResult
+
+PoolEvent: TypeAlias = Joined | Left | Arrived
+
+
+class WorkFailed(RuntimeError):
+    """A worker's own code raised. The message names the worker, the work and what was raised."""
+
+
+class PoolExhausted(RuntimeError):
+    """No worker is left and none will come back. The message tells why the last one went."""
+
+
+class Pool(Protocol):
+    """Workers that take `Assign` and answer with `Arrived`; results wait in the pool until they are taken."""
+
+    def publish(self, state: PolicyState) -> None:
+        """Make a version of the weights available to work submitted from now on. Older versions may be forgotten
+        once no submitted work needs them.
+        """
+        ...
+
+    def submit(self, assign: Assign) -> None:
+        """Hand out work. Raises ValueError for an unknown version or worker."""
+        ...
+
+    def events(self, timeout: float) -> list[PoolEvent]:
+        """What happened, in order; waits up to ``timeout`` seconds for the first. Raises `WorkFailed`, `PoolExhausted`."""
+        ...
+
+    def take(self, token: Token) -> WorkResult:
+        """The result that `Arrived` told of; it is the caller's from now on. Raises KeyError for any other token."""
+        ...
+
+    def reset_workers(self) -> None:
+        """Make every worker begin anew (environments, streams) with its next work: a deterministic run does this at
+        each checkpoint, so that a resumed one continues alike. Only where nothing is in hand.
+        """
+        ...
+
+    def close(self) -> None:
+        """Stop the workers and free what they hold. May be called twice."""
+        ...

@@ -1,0 +1,169 @@
+"""A worker: environments and a policy in one place, doing one piece of work after another."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..learners.learner import Policy
+from ..learners.randomness import stream
+from ..schedulers.events import Assign
+from .environments.config import Purpose
+from .environments.contract import VectorEnvironment
+from .evaluation import play_episodes
+from .rollout import Rollout
+from .work import PolicyState, Scores, WorkResult
+
+_EPISODES_PER_BEGINNING = 2**32
+"""Room for episode numbers between two beginnings of a worker."""
+
+
+@dataclass(frozen=True)
+class WorkerSpec:
+    """Everything that a worker is made from.
+
+    It is sent to other processes: the callables must be picklable, such as `functools.partial` of functions at the top
+    of a module.
+
+    Attributes:
+        environment: makes a vector for a purpose with this many environments; for evaluation it may have another
+            number, such as one for each word.
+        policy: makes the policy, whose weights are then taken from published versions.
+        num_envs: environments in the vector that rollouts play.
+        evaluation_envs: environments asked for in the vector that evaluations play.
+        seed: the run's.
+        evaluation_purpose: what evaluations play.
+        torch_threads: of a worker in a process of its own; in the learner's process the learner's setting holds.
+        record_legal: whether rollouts write down which actions were legal.
+    """
+
+    environment: Callable[[Purpose, int], VectorEnvironment]
+    policy: Callable[[], Policy]
+    num_envs: int
+    seed: int
+    evaluation_envs: int = 16
+    evaluation_purpose: Purpose = "validation"
+    torch_threads: int = 1
+    record_legal: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("num_envs", "evaluation_envs", "torch_threads"):
+            if (value := getattr(self, name)) < 1:
+                raise ValueError(f"{name} is {value}: it must be at least 1")
+
+
+class Worker:
+    """Does rollouts and evaluations, one at a time.
+
+    Rollouts continue one another. At the first one after a beginning (construction or `reset`) the environments start
+    anew, with streams named by the worker and by that work's sequence number: what is played depends on nothing else,
+    so that a worker begun anew plays alike in this process and in one that took the run up later. An evaluation is
+    named by its own sequence number and leaves the rollouts as they are.
+
+    Args:
+        index: which worker of its pool, from 0.
+        spec: what it is made from.
+    """
+
+    def __init__(self, index: int, spec: WorkerSpec) -> None:
+        self._index = index
+        self._spec = spec
+        self._policy = spec.policy()
+        self._version: int | None = None
+        self._environment = spec.environment("train", spec.num_envs)
+        self._evaluation_environment: VectorEnvironment | None = None
+        self._rollout: Rollout | None = None
+        self._explore: np.random.Generator | None = None
+
+    def run(self, assign: Assign, state: PolicyState) -> WorkResult:
+        """Do one piece of work with these weights.
+
+        Raises:
+            ValueError: the weights are of another version than the work asks for, or do not fit the policy; the kind
+                of work is ``train``.
+        """
+        started = time.perf_counter()
+        if assign.version != state.version:
+            raise ValueError(f"{assign.token} asks for version {assign.version}, and the weights are {state.version}'s")
+        if self._version != state.version:
+            self._policy.load_tensors(state.tensors)
+            self._version = state.version
+        if assign.kind == "rollout":
+            return self._roll_out(assign, state, started)
+        if assign.kind == "evaluate":
+            return self._evaluate(assign, started)
+        raise ValueError(f"{assign.token} is of kind {assign.kind!r}: a worker does 'rollout' and 'evaluate'")
+
+    def reset(self) -> None:
+        """Begin anew with the next rollout."""
+        self._rollout = None
+        self._explore = None
+
+    def close(self) -> None:
+        """Free what the environments hold."""
+        self._environment.close()
+        if self._evaluation_environment is not None:
+            self._evaluation_environment.close()
+
+    def _roll_out(self, assign: Assign, state: PolicyState, started: float) -> WorkResult:
+        if self._rollout is None or self._explore is None:
+            self._rollout, self._explore = self._begin(assign.token.sequence)
+        columns = self._rollout.run(
+            self._policy.act, assign.amount, state.exploration, self._explore, version=state.version
+        )
+        totals = self._rollout.totals
+        stats = {
+            "episodes": float(totals.count),
+            "return_sum": totals.return_sum,
+            "length_sum": float(totals.length_sum),
+            "seconds_acting": totals.seconds_acting,
+        }
+        return WorkResult(
+            token=assign.token,
+            kind="rollout",
+            version=state.version,
+            amount=columns["action"].size,
+            samples=int(columns["valid"].sum()),
+            payload=columns,
+            compute_seconds=time.perf_counter() - started,
+            stats=stats,
+        )
+
+    def _begin(self, sequence: int) -> tuple[Rollout, np.random.Generator]:
+        rollout = Rollout(
+            self._environment,
+            stream(self._spec.seed, "rollout", self._index, sequence),
+            first_episode=sequence * _EPISODES_PER_BEGINNING,
+            record_legal=self._spec.record_legal,
+        )
+        return rollout, stream(self._spec.seed, "explore", self._index, sequence)
+
+    def _evaluate(self, assign: Assign, started: float) -> WorkResult:
+        if self._evaluation_environment is None:
+            self._evaluation_environment = self._spec.environment(
+                self._spec.evaluation_purpose, self._spec.evaluation_envs
+            )
+        scores: Scores = play_episodes(
+            self._evaluation_environment,
+            self._policy.act,
+            assign.amount,
+            stream(self._spec.seed, "evaluate", assign.token.sequence),
+        )
+        stats = {
+            "episodes": float(assign.amount),
+            "return_sum": float(scores["return"].sum(dtype=np.float64)),
+            "length_sum": float(scores["length"].sum()),
+        }
+        return WorkResult(
+            token=assign.token,
+            kind="evaluate",
+            version=assign.version,
+            amount=assign.amount,
+            samples=assign.amount,
+            payload=scores,
+            compute_seconds=time.perf_counter() - started,
+            stats=stats,
+        )

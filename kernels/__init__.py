@@ -1,0 +1,23 @@
+"""Tensors in, tensors out: bins, projections onto them, and the losses over them.
+
+B batch, K bins, ``[...]`` any leading shape. Nothing here knows of networks, learners or Ray.
+"""
+
+from .cross_entropy import Reduction, categorical_loss
+from .hl_gauss import HLGaussStats, OutOfRange, hl_gauss_loss
+from .projections import Projection, project_categorical, target_probabilities
+from .support import Support, symexp, symlog
+
+__all__ = [
+    "HLGaussStats",
+    "OutOfRange",
+    "Projection",
+    "Reduction",
+    "Support",
+    "categorical_loss",
+    "hl_gauss_loss",
+    "project_categorical",
+    "symexp",
+    "symlog",
+    "target_probabilities",
+]

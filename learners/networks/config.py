@@ -1,0 +1,28 @@
+"""Which network stands before the value head."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, TypeAlias
+
+from pydantic import Field
+
+from ..settings import Settings
+
+
+class MLPConfig(Settings):
+    """A multi-layer perceptron over the flattened observation."""
+
+    kind: Literal["mlp"] = "mlp"
+    hidden: tuple[int, ...] = Field((128, 128), min_length=1, description="units of each ReLU layer")
+
+
+class LetterTiedConfig(Settings):
+    """Wordle: words are scored by their letters, with weights shared by all letters, so that unseen words have values."""
+
+    kind: Literal["letter_tied"] = "letter_tied"
+    hidden: int = Field(256, ge=1, description="units of each of the two board layers")
+    channels: int = Field(8, ge=1, description="scores a letter gets at each position")
+    dense_channels: int = Field(2, ge=0, description="channels to which untied letter weights are added")
+
+
+NetworkConfig: TypeAlias = Annotated[MLPConfig | LetterTiedConfig, Field(discriminator="kind")]

@@ -1,0 +1,15 @@
+"""First weights, drawn from a given generator."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+
+def initialise_linear(module: nn.Module, generator: torch.Generator) -> None:
+    """Every linear layer in ``module`` as torch does it by default (uniform in +-1/sqrt(inputs)), from ``generator``."""
+    for layer in module.modules():
+        if isinstance(layer, nn.Linear):
+            bound = layer.in_features**-0.5
+            nn.init.uniform_(layer.weight, -bound, bound, generator=generator)
+            nn.init.uniform_(layer.bias, -bound, bound, generator=generator)

@@ -1,0 +1,77 @@
+"""Torso and value head as one module: what a learner trains and a policy acts with."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from ..batch import Observation
+from ..encodings.spec import EnvironmentSpec
+from ..values.build import build_head
+from ..values.config import ValueConfig
+from ..values.head import ValueHead
+from ..values.kinds import HeadLoss, Target
+from .config import LetterTiedConfig, NetworkConfig
+from .letter_tied import LetterTiedTorso, WordScorer
+from .mlp import MLPTorso
+
+
+class ValueModule(nn.Module):
+    """Q-values of observations. ``forward`` is the training pass, so that data-parallel training can wrap it.
+
+    Attributes:
+        torso: observations to hidden features.
+        head: hidden features to values, and their loss.
+        num_actions: A.
+    """
+
+    torso: LetterTiedTorso | MLPTorso
+    head: ValueHead
+
+    def __init__(self, torso: LetterTiedTorso | MLPTorso, head: ValueHead, num_actions: int) -> None:
+        super().__init__()
+        self.num_actions = num_actions
+        self.torso = torso
+        self.head = head
+
+    def forward(
+        self,
+        observation: Observation,
+        row: torch.Tensor,
+        action: torch.Tensor,
+        target: Target,
+        weight: torch.Tensor | None = None,
+        contrast: torch.Tensor | None = None,
+    ) -> tuple[HeadLoss, torch.Tensor | None]:
+        """The head's loss for pairs, and a conservative penalty where ``contrast [M]`` names actions to compare with.
+
+        The penalty, ``[P]``, is CQL's ``log(mean_m exp Q(s, a_m)) - Q(s, a)`` (Kumar et al. 2020, eq. 4, with the
+        log-sum-exp over the drawn actions and the played one).
+        """
+        hidden = self.torso(observation)
+        loss = self.head.loss(hidden, row, action, target, weight)
+        if contrast is None:
+            return loss, None
+        played = self.head.kind.value(self.head.form.logits(hidden, row, action))[:, None]
+        others = self.head.values_shared(hidden, contrast)[row]
+        return loss, torch.logsumexp(torch.cat([played, others], dim=1), dim=1) - played[:, 0]
+
+
+def build_value_module(
+    network: NetworkConfig, value: ValueConfig, spec: EnvironmentSpec, generator: torch.Generator
+) -> ValueModule:
+    """The module that these configs describe, its first weights drawn from ``generator``.
+
+    Raises:
+        ValueError: the network cannot read this environment, or the value config lacks something.
+    """
+    if isinstance(network, LetterTiedConfig):
+        if spec.action_words is None:
+            raise ValueError(f"network letter_tied reads words, and {spec.name} has none: use the network mlp")
+        torso: LetterTiedTorso | MLPTorso = LetterTiedTorso(network, generator)
+        scorer = WordScorer(network, spec.action_words, generator) if value.form == "tilt" else None
+    else:
+        torso, scorer = MLPTorso(network, spec, generator), None
+    head = build_head(value, torso.features, spec.num_actions, scorer=scorer, generator=generator)
+    return ValueModule(torso, head, spec.num_actions)
+

@@ -1,0 +1,234 @@
+"""Q-learning with any value head: Monte-Carlo, n-step or bootstrapped targets, double Q, CQL, averaged weights.
+
+B states, P pairs, A actions, K bins. What is bootstrapped is said by the batch: a transition whose ``discount_t`` is 0
+is its return, and a batch of pairs has targets ready (`learners.batch`).
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from typing import Any, cast
+
+import numpy as np
+import torch
+from torch import nn
+
+from .batch import Batch, Observation
+from .learner import Loss, SharedTensors, UpdateStats
+from .networks.value_module import ValueModule
+from .policy import QPolicy
+from .q_learning_config import QLearningConfig
+from .randomness import restore_stream, stream_state
+from .values.kinds import C51, CategoricalTarget, Target
+
+
+class QLearner:
+    """A `Learner` of action values.
+
+    Attributes:
+        module: what is trained; data-parallel training replaces it by a wrapper of the same call.
+        updates: steps made so far.
+    """
+
+    module: nn.Module
+
+    def __init__(
+        self,
+        module: ValueModule,
+        config: QLearningConfig,
+        generator: np.random.Generator,
+        *,
+        contrast_actions: np.ndarray | None = None,
+        device: str = "cpu",
+    ) -> None:
+        """Take a module in training.
+
+        Args:
+            module: torso and head, with its first weights.
+            config: how to learn.
+            generator: stream of the conservative regulariser's actions.
+            contrast_actions: ``[C] int64``, the actions that the regulariser may draw; None for all. What training
+                must never see stays out here.
+            device: where to compute.
+        """
+        self._plain = module.to(device)
+        self.module = self._plain
+        self._target = copy.deepcopy(self._plain).requires_grad_(False)
+        self._average = copy.deepcopy(self._plain).requires_grad_(False)
+        self._config = config
+        self._generator = generator
+        self._contrast_actions = np.arange(module.num_actions) if contrast_actions is None else contrast_actions
+        self._device = device
+        self._parameters = [p for p in self._plain.parameters() if p.requires_grad]
+        self._optimiser = torch.optim.Adam(self._parameters, lr=0.0, eps=config.adam_epsilon, fused=True)
+        self._progress = 0.0
+        self.updates = 0
+
+    def loss(self, batch: Batch) -> Loss:
+        """Mean loss over the batch's pairs, plus the conservative penalty by its weight."""
+        batch = _to_device(batch, self._device)
+        row, action, target = self._pairs(batch)
+        cql_weight = self._config.cql_weight.at(self._progress)
+        contrast = self._draw_contrast() if cql_weight > 0 else None
+        head, penalty = self.module(batch["observation_tm1"], row, action, target, batch.get("weight"), contrast)
+        value = head.loss.mean()
+        stats = {"loss": value.detach(), "targets_clipped": head.clipped, "value_mean": head.value.mean()}
+        if penalty is not None:
+            value = value + cql_weight * penalty.mean()
+            stats["cql_penalty"] = penalty.detach().mean()
+        return Loss(value, head.td_error, {name: float(number) for name, number in stats.items()})
+
+    def update(self, batch: Batch, progress: float) -> UpdateStats:
+        """One step of Adam, then of the averaged and the target weights.
+
+        Raises:
+            FloatingPointError: the gradient is not finite; the weights are left as they were.
+        """
+        self._progress = progress
+        learning_rate = self._learning_rate(progress)
+        self._optimiser.zero_grad(set_to_none=True)
+        loss = self.loss(batch)
+        loss.value.backward()  # type: ignore[no-untyped-call]
+        norm = float(nn.utils.clip_grad_norm_(self._parameters, self._config.max_gradient_norm))
+        if not np.isfinite(norm):
+            raise FloatingPointError(
+                f"update {self.updates + 1}: the gradient's norm is {norm} and the loss {float(loss.value.detach())}; "
+                "lower learner.learning_rate, or look for rewards that are not bounded"
+            )
+        self._optimiser.param_groups[0]["lr"] = learning_rate
+        self._optimiser.step()
+        self.updates += 1
+        self._follow()
+        return UpdateStats(float(loss.value.detach()), norm, learning_rate, loss.td_error, loss.stats)
+
+    def policy(self) -> QPolicy:
+        """A policy with the averaged weights as they are now; later updates do not change it."""
+        return QPolicy(copy.deepcopy(self._average).to("cpu"), self._config.exploration_top)
+
+    def policy_tensors(self) -> dict[str, np.ndarray]:
+        """The averaged weights, copied."""
+        return {name: part.detach().cpu().numpy().copy() for name, part in self._average.state_dict().items()}
+
+    def shared(self) -> SharedTensors:
+        """The module's parameters, as means, and its buffers."""
+        parameters: SharedTensors = {name: (part.detach(), "mean") for name, part in self._plain.named_parameters()}
+        persistent = self._plain.state_dict()
+        for name, part in self._plain.named_buffers():
+            if name in persistent:
+                parameters[name] = (part, "mean" if part.is_floating_point() else "integer")
+        return parameters
+
+    def load_shared(self, tensors: Mapping[str, torch.Tensor]) -> None:
+        """Take over parameters and buffers.
+
+        Raises:
+            ValueError: other names or shapes than `shared` gives.
+        """
+        own = self.shared()
+        if tensors.keys() != own.keys():
+            raise ValueError(f"shared tensors differ in {sorted(tensors.keys() ^ own.keys())}")
+        with torch.no_grad():
+            for name, (part, _) in own.items():
+                if tensors[name].shape != part.shape:
+                    raise ValueError(
+                        f"shared tensor {name} is {list(tensors[name].shape)}, expected {list(part.shape)}"
+                    )
+                part.copy_(tensors[name])
+
+    def state_dict(self) -> dict[str, Any]:
+        """Weights, target, averages, Adam's moments by parameter name, step, stream."""
+        names = [name for name, p in self._plain.named_parameters() if p.requires_grad]
+        moments = {
+            name: {key: part.detach().clone() for key, part in self._optimiser.state[parameter].items()}
+            for name, parameter in zip(names, self._parameters, strict=True)
+            if parameter in self._optimiser.state
+        }
+        return {
+            "updates": self.updates,
+            "stream": stream_state(self._generator),
+            "module": _copied(self._plain),
+            "target": _copied(self._target),
+            "average": _copied(self._average),
+            "adam": moments,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take up a state of `state_dict`.
+
+        Raises:
+            ValueError: it is of another network.
+        """
+        try:
+            self._plain.load_state_dict(state["module"])
+            self._target.load_state_dict(state["target"])
+            self._average.load_state_dict(state["average"])
+        except RuntimeError as error:
+            raise ValueError(f"the checkpoint is of another network: {error}") from error
+        for name, parameter in self._plain.named_parameters():
+            if name in state["adam"]:
+                self._optimiser.state[parameter] = {key: part.clone() for key, part in state["adam"][name].items()}
+        self._generator = restore_stream(state["stream"])
+        self.updates = int(state["updates"])
+
+    def _learning_rate(self, progress: float) -> float:
+        warmup = min((self.updates + 1) / (self._config.warmup_updates + 1), 1.0)
+        return self._config.learning_rate.at(progress) * warmup
+
+    def _pairs(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor, Target]:
+        if "target" in batch:
+            return batch["row"], batch["action"], batch["target"]
+        action = batch["action_tm1"]
+        return torch.arange(len(action), device=action.device), action, self._target_of(batch)
+
+    @torch.no_grad()
+    def _target_of(self, batch: Batch) -> Target:
+        """``reward_t + discount_t * Q_target(s_t, a*)``; a* by the online network with double Q (van Hasselt 2016)."""
+        reward, discount = batch["reward_t"], batch["discount_t"]
+        if not bool(discount.any()):
+            return cast(torch.Tensor, reward)
+        observation, legal = cast(Observation, batch["observation_t"]), batch.get("legal_t")
+        if legal is not None:
+            # Where nothing follows, nothing need be legal, but an argmax wants something to choose from.
+            legal = legal | (discount == 0)[:, None]
+        slow = self._target if self._config.target_update_every else self._average
+        hidden = slow.torso(observation)
+        if self._config.double_q:
+            _, best = self._plain.head.best(self._plain.torso(observation), legal)
+        else:
+            _, best = slow.head.best(hidden, legal)
+        if isinstance(slow.head.kind, C51):
+            return CategoricalTarget(reward, discount, slow.head.distribution(hidden, best))
+        return cast(torch.Tensor, reward + discount * slow.head.values_at(hidden, best[:, None])[:, 0])
+
+    def _draw_contrast(self) -> torch.Tensor:
+        drawn = self._contrast_actions
+        if 0 < self._config.cql_actions < len(drawn):
+            drawn = self._generator.choice(drawn, size=self._config.cql_actions, replace=False)
+        return torch.from_numpy(np.asarray(drawn, dtype=np.int64)).to(self._device)
+
+    @torch.no_grad()
+    def _follow(self) -> None:
+        # A young average forgets fast, so that first weights do not linger in it.
+        decay = min(self._config.average_decay, self.updates / (self.updates + 19.0))
+        averages = list(self._average.parameters())
+        torch._foreach_lerp_(averages, list(self._plain.parameters()), 1.0 - decay)
+        every = self._config.target_update_every
+        if every and self.updates % every == 0:
+            self._target.load_state_dict(self._plain.state_dict())
+
+
+def _copied(module: nn.Module) -> dict[str, torch.Tensor]:
+    return {name: part.detach().clone() for name, part in module.state_dict().items()}
+
+
+def _to_device(batch: Batch, device: str) -> Batch:
+    if device == "cpu":
+        return batch
+    moved: dict[str, Any] = {}
+    for name, part in batch.items():
+        if isinstance(part, Mapping):
+            moved[name] = {field: tensor.to(device, non_blocking=True) for field, tensor in part.items()}
+        else:
+            moved[name] = part.to(device, non_blocking=True)
+    return moved

@@ -1,0 +1,25 @@
+"""How much experience is kept, and how it becomes batches."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from ..settings import Settings, may_change_on_resume
+
+
+class ReplayConfig(Settings):
+    """A ring of transitions, sampled uniformly."""
+
+    capacity: int = Field(100_000, ge=1, description="transitions kept; the oldest go first")
+    batch_size: int = Field(128, ge=1, description="transitions in a batch")
+    min_size: int = Field(1_000, ge=1, description="transitions there must be before the first update")
+    returns: Literal["monte_carlo", "n_step"] = Field(
+        "n_step", description="monte_carlo: whole episodes' returns, no bootstrapping; n_step: n rewards, then a value"
+    )
+    n_step: int = Field(1, ge=1, description="rewards summed before bootstrapping (n_step only)")
+    discount: float = Field(0.99, ge=0, le=1, description="of one step")
+    keep_in_checkpoint: bool = may_change_on_resume(
+        False, description="store the ring in checkpoints; otherwise it is refilled after a resume"
+    )

@@ -1,0 +1,156 @@
+"""`ValueHead`: the network's last layer, which knows what its outputs mean.
+
+B states, P pairs, A actions, M candidate actions, K bins, D features.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from .forms import Form, Hidden
+from .kinds import HeadLoss, Kind, Target
+
+
+class ValueHead(nn.Module):
+    """A *form* (how outputs come from hidden features) times a *kind* (what the outputs mean, and their loss).
+
+    ``hidden`` is what the torso gives: features ``[B, D]`` or a mapping with them as ``"features"``. Values are in
+    units of return. Indices out of range raise IndexError on the CPU.
+
+    Args:
+        form: `FullMap` or `Tilt`.
+        kind: `Categorical`, `C51`, `MeanSquared` or `SoftmaxMeanSquared`.
+
+    Raises:
+        ValueError: form and kind differ in the number of outputs.
+    """
+
+    def __init__(self, form: Form, kind: Kind) -> None:
+        super().__init__()
+        if form.width != kind.width:
+            raise ValueError(f"form has width {form.width} and kind {kind.width}: they must be the same")
+        self.form = form
+        self.kind = kind
+
+    def loss(
+        self,
+        hidden: Hidden,
+        row: torch.Tensor,
+        action: torch.Tensor,
+        target: Target,
+        weight: torch.Tensor | None = None,
+    ) -> HeadLoss:
+        """The loss of P (state, action) pairs, not reduced.
+
+        Every parameter of the head takes part in it, so data-parallel training finds none unused. Only the pairs'
+        outputs are made (a full map may make all actions' where that is faster).
+
+        Args:
+            hidden: of B states.
+            row: ``[P]`` int64, which state a pair is of.
+            action: ``[P]`` int64.
+            target: ``[P]`` floating, in units of return, or for C51 a `CategoricalTarget`.
+            weight: ``[P]`` floating or None, multiplies a pair's loss. Averaging the result divides by P, whatever
+                the weights are.
+
+        Raises:
+            ValueError: shapes or dtypes do not fit; or as `isogon.kernels.hl_gauss_loss` says of targets.
+        """
+        _check_index("row", row, 1)
+        _check_index("action", action, 1)
+        if action.shape != row.shape:
+            raise ValueError(f"action has shape {tuple(action.shape)} and row {tuple(row.shape)}: both must be [P]")
+        if isinstance(target, torch.Tensor) and target.shape != row.shape:
+            raise ValueError(f"target has shape {tuple(target.shape)} and row {tuple(row.shape)}: both must be [P]")
+        if weight is not None and weight.shape != row.shape:
+            raise ValueError(f"weight has shape {tuple(weight.shape)} and row {tuple(row.shape)}: both must be [P]")
+        return self.kind.loss(self.form.logits(hidden, row, action), target, weight)
+
+    def forward(
+        self,
+        hidden: Hidden,
+        row: torch.Tensor,
+        action: torch.Tensor,
+        target: Target,
+        weight: torch.Tensor | None = None,
+    ) -> HeadLoss:
+        """The same as `loss`."""
+        return self.loss(hidden, row, action, target, weight)
+
+    def values(self, hidden: Hidden) -> torch.Tensor:
+        """Values ``[B, A]`` of all actions. Under `torch.no_grad`, outputs ``[B, A, K]`` are never whole in memory."""
+        return self.form.values(hidden, self.kind.value)
+
+    def values_at(self, hidden: Hidden, action: torch.Tensor) -> torch.Tensor:
+        """Values ``[B, M]`` of each state's own actions ``[B, M]`` int64."""
+        _check_index("action", action, 2)
+        states, candidates = action.shape
+        row = torch.arange(states, device=action.device).repeat_interleave(candidates)
+        return self.kind.value(self.form.logits(hidden, row, action.flatten())).reshape(states, candidates)
+
+    def values_shared(self, hidden: Hidden, actions: torch.Tensor) -> torch.Tensor:
+        """Values ``[B, M]`` of the same actions ``[M]`` int64 in every state."""
+        _check_index("actions", actions, 1)
+        return self.kind.value(self.form.logits_shared(hidden, actions))
+
+    def distribution(self, hidden: Hidden, action: torch.Tensor) -> torch.Tensor:
+        """Probabilities ``[B, K]`` of one action ``[B]`` int64 in each state.
+
+        Raises:
+            ValueError: the kind is mse, which predicts none.
+        """
+        _check_index("action", action, 1)
+        row = torch.arange(action.shape[0], device=action.device)
+        return self.kind.probabilities(self.form.logits(hidden, row, action))
+
+    def best(self, hidden: Hidden, legal: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+        """The highest value ``[B]`` among the legal actions, and the action ``[B]`` int64 that has it.
+
+        Args:
+            hidden: of B states.
+            legal: ``[B, A]`` bool, or None if all actions are legal.
+
+        Raises:
+            ValueError: legal has another shape or dtype, or a state has no legal action.
+        """
+        preference, action = self._preferences(hidden, legal).max(1, keepdim=True)
+        return self.form.values_of(hidden, preference, self.kind.value).squeeze(1), action.squeeze(1)
+
+    def top(self, hidden: Hidden, legal: torch.Tensor | None, k: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """The k highest values ``[B, k]`` among the legal actions, falling, and their actions ``[B, k]`` int64.
+
+        Where fewer than k actions are legal, the last entries are illegal actions with value -inf.
+
+        Raises:
+            ValueError: as for `best`, or k is not from 1 to A.
+        """
+        preferences = self._preferences(hidden, legal)
+        if not 1 <= k <= preferences.shape[1]:
+            raise ValueError(f"k is {k}: it must be from 1 to the {preferences.shape[1]} actions")
+        preference, action = preferences.topk(k, dim=1)
+        values = self.form.values_of(hidden, preference, self.kind.value)
+        if legal is not None:
+            values = values.masked_fill(~legal.gather(1, action), -torch.inf)
+        return values, action
+
+    def _preferences(self, hidden: Hidden, legal: torch.Tensor | None) -> torch.Tensor:
+        """What ranks the actions, ``[B, A]``, -inf for illegal ones."""
+        preferences = self.form.preferences(hidden, self.kind.value)
+        if legal is None:
+            return preferences
+        if legal.shape != preferences.shape or legal.dtype != torch.bool:
+            raise ValueError(
+                f"legal is {legal.dtype} {tuple(legal.shape)}: it must be torch.bool {tuple(preferences.shape)}"
+            )
+        without = ~legal.any(1)
+        if bool(without.any()):
+            raise ValueError(f"legal has no action in {int(without.sum())} of {len(without)} states")
+        return preferences.masked_fill(~legal, -torch.inf)
+
+
+def _check_index(name: str, index: torch.Tensor, dimensions: int) -> None:
+    if index.dim() != dimensions or index.dtype != torch.int64:
+        raise ValueError(
+            f"{name} is {index.dtype} {tuple(index.shape)}: it must be torch.int64 with {dimensions} dimensions"
+        )

@@ -1,0 +1,154 @@
+"""What a scheduler hears and what it answers: the vocabulary of work.
+
+A piece of work is named once and for ever by its `Token`. It ends applied (`Commit`) or dropped (`Drop`), exactly
+once, whatever is lost or retried in between. All times are run seconds: seconds since the run began, without the time
+that it stood still between attempts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol, TypeAlias
+
+WorkKind: TypeAlias = Literal["rollout", "train", "evaluate"]
+"""What a worker is asked to do. It fixes the unit of an amount: environment steps for a rollout, samples for training,
+episodes for an evaluation."""
+
+
+@dataclass(frozen=True, order=True, slots=True)
+class Token:
+    """The name of one piece of work: the run's attempt, the worker, and the how-manieth piece the run handed out."""
+
+    attempt: int
+    worker: str
+    sequence: int
+
+    def __str__(self) -> str:
+        return f"{self.attempt}/{self.worker}/{self.sequence}"
+
+    @classmethod
+    def parse(cls, text: str) -> Token:
+        """The inverse of ``str(token)``. Raises ValueError for anything else."""
+        attempt, separator, rest = text.partition("/")
+        worker, second, sequence = rest.rpartition("/")
+        if not (separator and second and worker and attempt.isdigit() and sequence.isdigit()):
+            raise ValueError(f"token is {text!r}: expected 'attempt/worker/sequence', as in '1/env-0/17'")
+        return cls(int(attempt), worker, int(sequence))
+
+
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """A worker is ready for work. ``samples`` is the size of its own data set, 0 for an environment actor."""
+
+    time: float
+    worker: str
+    samples: int = 0
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """A worker is gone, and with it the work it had in hand."""
+
+    time: float
+    worker: str
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Arrived:
+    """A result is here, whole and valid, and waits to be committed or dropped."""
+
+    time: float
+    worker: str
+    token: Token
+    version: int
+    amount: int
+    samples: int
+    nbytes: int
+    compute_seconds: float
+    link_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """Weights of this version are there for workers to start from."""
+
+    time: float
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
+class Demand:
+    """Somebody wants this much more work done, in the kind's unit."""
+
+    time: float
+    amount: int
+    kind: WorkKind = "rollout"
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """Time has passed and nothing else happened."""
+
+    time: float
+
+
+Event: TypeAlias = Joined | Left | Arrived | Published | Demand | Tick
+
+
+@dataclass(frozen=True, slots=True)
+class Assign:
+    """Give this worker this amount of work, to be done with the weights of ``version``."""
+
+    worker: str
+    token: Token
+    kind: WorkKind
+    amount: int
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """Apply these results together, each with its weight."""
+
+    entries: tuple[tuple[Token, float], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Drop:
+    """This piece of work will not be applied, now or later."""
+
+    token: Token
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class WakeAt:
+    """Send a `Tick` at this time at the latest."""
+
+    time: float
+
+
+Command: TypeAlias = Assign | Commit | Drop | WakeAt
+
+
+class Scheduler(Protocol):
+    """A pure state machine over events. No clock, no threads, no I/O: time comes with the events."""
+
+    def handle(self, event: Event) -> list[Command]:
+        """Take one event in, give the commands that follow, in the order in which they are to be carried out."""
+        ...
+
+    def state_dict(self) -> dict[str, Any]:
+        """The whole state, as JSON values."""
+        ...
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take up a state of `state_dict` in a new attempt: workers are gone, and open work counts as not done."""
+        ...
+
+    def check_valid(self) -> None:
+        """Assert the invariants of the state."""
+        ...

@@ -1,0 +1,31 @@
+"""Isogon: distributed reinforcement learning and federated training on Ray.
+
+``isogon.train(config)`` is what the command line does, from Python. The names below are loaded when they are first
+used, so that ``import isogon.kernels`` loads neither Ray nor anything else of Isogon.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .system.api import RunResult, evaluate, train
+    from .system.config import RunConfig, load_config
+
+__version__ = "0.1.0"
+__all__ = ["RunConfig", "RunResult", "__version__", "evaluate", "load_config", "train"]
+
+_HOMES = {
+    "RunConfig": "system.config",
+    "RunResult": "system.api",
+    "evaluate": "system.api",
+    "load_config": "system.config",
+    "train": "system.api",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

@@ -1,0 +1,144 @@
+"""Isogon from Python: what the command line does, as functions."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from .builder import build_learner, build_spec
+from .callbacks import Callback
+from .checkpoints import installed_versions
+from .config import RunConfig
+from .config_files import check_resume
+from .errors import check_device
+from .evaluation import check_poolable, play_evaluation, summarise
+from .run_directory import RunDirectory, RunDirectoryMissing
+from .training import TrainingAttempt
+
+RUNS = Path("runs")
+"""Where run directories are made that nobody named."""
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What a run left.
+
+    Attributes:
+        run_dir: its directory.
+        summary: the content of its summary.json.
+    """
+
+    run_dir: Path
+    summary: dict[str, Any]
+
+
+def train(
+    config: RunConfig, *, run_dir: Path | None = None, resume: bool = False, callbacks: Sequence[Callback] = ()
+) -> RunResult:
+    """Train, evaluate, and write ``summary.json``.
+
+    Args:
+        config: see `system.config_files.load_config`, which reads presets and files.
+        run_dir: a new directory; None takes the first free ``runs/<name>-<k>``.
+        resume: go on with the run in ``run_dir`` from its newest whole checkpoint, or from its beginning where there
+            is none. Fields of the config that may not change must be as they were.
+        callbacks: told what happens.
+
+    Raises:
+        ValueError: a run directory, checkpoint or config that cannot serve (each a class of its own).
+        RuntimeError: workers that failed or are lost for good, a Ray that does not start.
+        OSError: the disk is full, ...; the checkpoints so far stay.
+    """
+    began = time.monotonic()
+    check_device(config.device)
+    torch.set_num_threads(config.torch_threads)
+    directory = _open_directory(config, run_dir, resume)
+    with directory.hold():
+        checkpoint = directory.latest_checkpoint(_teller(callbacks)) if resume else None
+        directory.write_config(config.model_dump(mode="json"))
+        attempt = directory.claim_attempt(checkpoint.ref if checkpoint else None)
+        for callback in callbacks:
+            callback.on_start(config, directory.path, checkpoint.ref.name if checkpoint else None)
+        work = TrainingAttempt(config, directory, attempt, callbacks)
+        outcome = work.run(checkpoint)
+        work.say("evaluating the final policy")
+        summary = {
+            "preset": config.name,
+            "seeds": [config.seed],
+            **summarise([config], [play_evaluation(config, outcome.policy)]),
+            "train_seconds": round(outcome.seconds, 3),
+            "total_seconds": round(time.monotonic() - began, 3),
+            "updates": outcome.updates,
+            "env_steps": outcome.env_steps,
+            "attempts": attempt.number,
+            "run_dir": str(directory.path),
+            "versions": installed_versions(),
+        }
+        directory.write_summary(summary)
+    for callback in callbacks:
+        callback.on_end(summary)
+    return RunResult(directory.path, summary)
+
+
+def evaluate(runs: Sequence[Path], *, callbacks: Sequence[Callback] = ()) -> dict[str, Any]:
+    """Play each run's newest whole checkpoint greedily and pool the figures over the runs' seeds.
+
+    Args:
+        runs: run directories of one config but for the seed.
+        callbacks: told what is being done.
+
+    Returns:
+        What `evaluation.summarise` gives, with ``preset, seeds, runs, evaluate_seconds, versions``.
+
+    Raises:
+        ValueError: no runs, runs of different configs or of one seed twice, a directory that is none, or one without
+            a whole checkpoint.
+    """
+    began = time.monotonic()
+    say = _teller(callbacks)
+    directories = [RunDirectory.open(path) for path in runs]
+    configs = [RunConfig.model_validate(directory.read_config()) for directory in directories]
+    check_poolable(configs)
+    torch.set_num_threads(configs[0].torch_threads)
+    played = []
+    for directory, config in zip(directories, configs, strict=True):
+        checkpoint = directory.latest_checkpoint(say)
+        if checkpoint is None:
+            raise RunDirectoryMissing(
+                f"run directory {directory.path} has no whole checkpoint yet: wait for its first one, or resume the run"
+            )
+        say(f"{directory.path}: playing checkpoint {checkpoint.ref.name}")
+        learner = build_learner(config.model_copy(update={"device": "cpu"}), build_spec(config))
+        learner.load_state_dict(checkpoint.parts["learner"])
+        played.append(play_evaluation(config, learner.policy()))
+    return {
+        "preset": configs[0].name,
+        "seeds": [config.seed for config in configs],
+        **summarise(configs, played),
+        "runs": [str(directory.path) for directory in directories],
+        "evaluate_seconds": round(time.monotonic() - began, 3),
+        "versions": installed_versions(),
+    }
+
+
+def _open_directory(config: RunConfig, run_dir: Path | None, resume: bool) -> RunDirectory:
+    if not resume:
+        return RunDirectory.create_next(RUNS, config.name) if run_dir is None else RunDirectory.create(run_dir)
+    if run_dir is None:
+        raise RunDirectoryMissing("resume needs the directory of the run to go on with: name it by run_dir")
+    directory = RunDirectory.open(run_dir)
+    check_resume(RunConfig.model_validate(directory.read_config()), config)
+    return directory
+
+
+def _teller(callbacks: Sequence[Callback]) -> Callable[[str], None]:
+    def say(text: str) -> None:
+        for callback in callbacks:
+            callback.on_message(text)
+
+    return say

@@ -1,0 +1,88 @@
+"""From a config to the parts of a run. Local and distributed runs are built by the same functions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+from ..actors.environments.build import build_environment, environment_spec
+from ..actors.environments.config import WordleConfig
+from ..actors.environments.wordle.vocabulary import WordSplit, load_words, split_words
+from ..actors.pools.contract import Pool
+from ..actors.pools.in_process import InProcessPool
+from ..actors.worker import Worker, WorkerSpec
+from ..learners.encodings.spec import EnvironmentSpec
+from ..learners.networks.value_module import build_value_module
+from ..learners.policy import QPolicy, build_policy
+from ..learners.q_learning import QLearner
+from ..learners.randomness import stream, torch_generator
+from ..learners.replay.uniform import UniformReplay
+from .config import RunConfig
+
+
+def word_split(config: RunConfig) -> WordSplit | None:
+    """Wordle's words by what training sees of them; None for other environments."""
+    if not isinstance(config.environment, WordleConfig):
+        return None
+    return split_words(load_words(config.environment.word_list), config.environment)
+
+
+def build_spec(config: RunConfig) -> EnvironmentSpec:
+    """What the environment tells about itself. Raises ValueError where there is no such environment."""
+    return environment_spec(config.environment)
+
+
+def build_learner(config: RunConfig, spec: EnvironmentSpec) -> QLearner:
+    """The learner at its beginning."""
+    split = word_split(config)
+    return QLearner(
+        build_value_module(config.network, config.value, spec, torch_generator(stream(config.seed, "first weights"))),
+        config.learner,
+        stream(config.seed, "learner"),
+        contrast_actions=None if split is None else split.train,
+        device=config.device,
+    )
+
+
+def build_replay(config: RunConfig) -> UniformReplay:
+    """An empty replay."""
+    return UniformReplay(
+        config.replay.capacity,
+        config.replay.batch_size,
+        stream(config.seed, "replay"),
+        merge_equal=config.replay.returns == "monte_carlo" and config.network.kind == "letter_tied",
+    )
+
+
+def build_acting_policy(config: RunConfig, spec: EnvironmentSpec) -> QPolicy:
+    """A policy that waits for weights."""
+    return build_policy(config.network, config.value, spec, config.learner.exploration_top)
+
+
+def evaluation_episodes(config: RunConfig) -> int:
+    """Episodes of one evaluation in a run: in Wordle each validation word once."""
+    split = word_split(config)
+    return config.evaluation.episodes if split is None else len(split.validation)
+
+
+def build_worker_spec(config: RunConfig, spec: EnvironmentSpec) -> WorkerSpec:
+    """What every worker is built from, wherever it runs."""
+    return WorkerSpec(
+        environment=partial(build_environment, config.environment),
+        policy=partial(build_policy, config.network, config.value, spec, config.learner.exploration_top),
+        num_envs=config.actors.envs_per_worker,
+        evaluation_purpose="validation",
+        seed=config.seed,
+        record_legal=spec.has_legal and config.replay.returns != "monte_carlo",
+    )
+
+
+def build_pool(config: RunConfig, spec: EnvironmentSpec, clock: Callable[[], float]) -> Pool:
+    """The pool that the config asks for. A Ray pool needs a Ray that is initialised."""
+    worker_spec = build_worker_spec(config, spec)
+    if config.actors.pool == "in_process":
+        return InProcessPool(lambda index: Worker(index, worker_spec), config.actors.workers, clock=clock)
+    # Ray is loaded only by runs that use it.
+    from ..actors.pools.ray_pool import RayPool
+
+    return RayPool(worker_spec, config.actors.workers, max_restarts=config.actors.max_restarts, clock=clock)

@@ -1,0 +1,55 @@
+"""What a run tells those who watch it. A callback overrides the methods that it cares for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .config import RunConfig
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a run stands. Told about twice a second.
+
+    Attributes:
+        share: of the budget that is used, in [0, 1].
+        phase: ``"starting"``, ``"offline"``, ``"online"`` or ``"evaluating"``.
+        seconds: of training so far, all attempts together, standstills not counted.
+        updates: learner updates so far.
+        env_steps: environment steps played so far, the offline games apart.
+        version: newest published version of the weights.
+        metrics: the newest figures by their name in `system.metrics`, such as ``isogon_episode_return``.
+    """
+
+    share: float
+    phase: str
+    seconds: float
+    updates: int
+    env_steps: int
+    version: int
+    metrics: Mapping[str, float]
+
+
+class Callback:
+    """Does nothing at every occasion; subclass it."""
+
+    def on_start(self, config: RunConfig, run_dir: Path, resumed_from: str | None) -> None:
+        """The run directory stands and work begins. ``resumed_from`` names the checkpoint, if there is one."""
+
+    def on_message(self, text: str) -> None:
+        """One line for a person: what is being done now, or a warning."""
+
+    def on_progress(self, progress: Progress) -> None:
+        """The run has come further."""
+
+    def on_evaluation(self, progress: Progress, scores: Mapping[str, float]) -> None:
+        """An evaluation on the validation set is in: ``mean_return`` and what the environment adds."""
+
+    def on_checkpoint(self, path: Path) -> None:
+        """A checkpoint is on disk, whole."""
+
+    def on_end(self, summary: Mapping[str, Any]) -> None:
+        """The run is done and ``summary.json`` is written."""

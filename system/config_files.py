@@ -1,0 +1,194 @@
+"""Configs from presets, files and ``--set``; what they say, and what of them may change when a run is resumed.
+
+How values are put together:
+
+* A file's section that is left out, or a key of it, takes the default of `RunConfig`.
+* ``--set a.b=value`` replaces that one value of the config as it would be without it; the value is YAML. A section
+  that is off (null) is switched on with its defaults.
+* A section of several kinds whose ``kind`` is set to another one starts anew with that kind's defaults, before any
+  other ``--set`` is applied, in whatever order they were given.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+from pydantic_core import to_jsonable_python
+
+from ..learners.settings import Settings
+from .config import RunConfig
+from .config_keys import KIND, Model, nearest, of_kind, sections_of
+from .config_problems import Origin, about_section, meaning, one_line, shown
+from .config_yaml import YamlError, read_yaml, write_entry, write_yaml
+
+_MOST_PROBLEMS = 5
+_SUFFIXES = (".yaml", ".yml")
+
+
+class ConfigError(ValueError):
+    """A config that cannot be used. The message has one line for each problem."""
+
+
+class ResumeRefused(ValueError):
+    """A run cannot be resumed with this config. The message has one line."""
+
+
+@dataclass(frozen=True)
+class _Override:
+    text: str
+    path: tuple[str, ...]
+    value: Any
+
+
+def preset_names() -> list[str]:
+    """The presets that come with Isogon, sorted."""
+    files = resources.files(f"{__package__}.presets").iterdir()
+    return sorted(file.name.removesuffix(".yaml") for file in files if file.name.endswith(".yaml"))
+
+
+def load_config(source: str, overrides: Sequence[str] = ()) -> RunConfig:
+    """A preset by its name, or a YAML file by its path, with ``a.b=value`` overrides.
+
+    Raises:
+        ConfigError: no such preset or file, text that is no YAML, an unknown key, a wrong value. The message names the
+            dotted key, the value, where it came from and what is expected.
+    """
+    where, text = _read(source)
+    try:
+        data = read_yaml(text)
+    except YamlError as error:
+        raise ConfigError(f"{where}: {error}") from error
+    if not isinstance(data, dict):
+        raise ConfigError(f"{where} holds {shown(data)}: a config is a mapping of keys to values")
+    changes = [_parse(text) for text in overrides]
+    # Kinds first: they decide which other keys there are.
+    changes.sort(key=lambda change: change.path[-1] != KIND)
+    origin = Origin(where, {".".join(change.path): change.text for change in changes})
+    if changes:
+        data = _complete(RunConfig, data)
+    for change in changes:
+        _apply(data, change)
+    return _validated(data, origin)
+
+
+def describe(config: RunConfig, *, explain: bool = False) -> str:
+    """The whole config as YAML that `load_config` reads back. ``explain`` adds each key's meaning as a comment."""
+    if not explain:
+        return write_yaml(config.model_dump(mode="json"))
+    return "".join(f"{line}\n" for line in _explained(config, ""))
+
+
+def resume_changes(old: Settings, new: Settings, prefix: str = "") -> list[str]:
+    """What differs where a resumed run must not: ``key: old value -> new value``, one a line."""
+    changed = []
+    for name, info in type(old).model_fields.items():
+        before, after = getattr(old, name), getattr(new, name)
+        extra = info.json_schema_extra
+        if before == after or (isinstance(extra, dict) and extra.get("may_change_on_resume")):
+            continue
+        if isinstance(before, Settings) and type(before) is type(after):
+            changed += resume_changes(before, after, f"{prefix}{name}.")
+        else:
+            changed.append(f"{prefix}{name}: {shown(before)} -> {shown(after)}")
+    return changed
+
+
+def check_resume(old: RunConfig, new: RunConfig) -> None:
+    """Raises ResumeRefused where `resume_changes` finds anything."""
+    if changed := resume_changes(old, new):
+        raise ResumeRefused(
+            f"a resumed run must keep its config, and {'; '.join(changed)}: leave that as it was, or begin a new run"
+        )
+
+
+def _read(source: str) -> tuple[str, str]:
+    names = preset_names()
+    if source in names:
+        file = resources.files(f"{__package__}.presets") / f"{source}.yaml"
+        return f"preset {source}", file.read_text(encoding="utf-8")
+    path = Path(source)
+    if path.suffix not in _SUFFIXES and not path.is_file():
+        meant = nearest(source, names)
+        hint = f"did you mean {meant}?" if meant else f"there are {', '.join(names) or 'none'}"
+        raise ConfigError(f"unknown preset {source}: {hint} (a config of your own is a path that ends in .yaml)")
+    try:
+        return source, path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"config file {source} cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"config file {source} is not UTF-8 text: byte {error.start}") from error
+
+
+def _parse(text: str) -> _Override:
+    key, equals, value = text.partition("=")
+    path = tuple(part.strip() for part in key.split("."))
+    if not equals or not all(path):
+        raise ConfigError(f"--set {text}: expected key=value, as in --set learner.double_q=false")
+    try:
+        return _Override(text, path, read_yaml(value))
+    except YamlError as error:
+        raise ConfigError(f"--set {text}: the value is no YAML: {error}") from error
+
+
+def _complete(model: Model, data: Mapping[str, Any]) -> dict[str, Any]:
+    """The data with the defaults of everything left out, so that one value of them can be replaced."""
+    full = dict(data)
+    for name, info in model.model_fields.items():
+        if name not in full:
+            if not info.is_required():
+                full[name] = to_jsonable_python(info.get_default(call_default_factory=True))
+        elif isinstance(full[name], Mapping) and (section := of_kind(sections_of(model, name), full[name])):
+            full[name] = _complete(section, full[name])
+    return full
+
+
+def _apply(data: dict[str, Any], change: _Override) -> None:
+    models: tuple[Model, ...] = (RunConfig,)
+    place: dict[str, Any] = data
+    for depth, part in enumerate(change.path[:-1]):
+        model = of_kind(models, place)
+        models = sections_of(model, part) if model else ()
+        inner = place.get(part)
+        if inner is None:
+            inner = place[part] = _complete(models[0], {}) if len(models) == 1 else {}
+        if not isinstance(inner, dict):
+            key = ".".join(change.path[: depth + 1])
+            raise ConfigError(f"--set {change.text}: {key} is {shown(inner)}, a plain value without keys of its own")
+        place = inner
+    name = change.path[-1]
+    if name == KIND and len(models) > 1 and place.get(KIND) != change.value:
+        place.clear()
+        place[KIND] = change.value
+        if section := of_kind(models, place):
+            place.update(_complete(section, place))
+    place[name] = change.value
+
+
+def _validated(data: dict[str, Any], origin: Origin) -> RunConfig:
+    try:
+        # As JSON, strict mode takes lists for tuples and whole numbers for floats, and nothing else for something else.
+        return RunConfig.model_validate_json(json.dumps(data), strict=True)
+    except (RecursionError, ValueError) as error:
+        if not isinstance(error, ValidationError):
+            raise ConfigError(f"{origin.source}: a value holds itself") from error
+        lines = [one_line(RunConfig, problem, origin) for problem in error.errors(include_url=False)]
+        more = len(lines) - _MOST_PROBLEMS
+        rest = [f"and {more} more of this kind"] if more > 0 else []
+        raise ConfigError("\n".join(lines[:_MOST_PROBLEMS] + rest)) from error
+
+
+def _explained(section: Settings, indent: str) -> Iterator[str]:
+    for name in type(section).model_fields:
+        value = getattr(section, name)
+        about = meaning(type(section), name)
+        if isinstance(value, Settings):
+            yield f"{indent}{name}:  # {about or about_section(type(value))}"
+            yield from _explained(value, f"{indent}  ")
+        else:
+            yield f"{indent}{write_entry(name, to_jsonable_python(value))}{f'  # {about}' if about else ''}"

@@ -1,0 +1,258 @@
+"""What can go wrong, what a user is told, and how the process ends.
+
+Every part raises `ValueError` for wrong input, and an exception of its own where a caller can act differently. Here all
+of them become one line with a remedy and an exit code::
+
+    UserError                       a code and a line, ready to be shown
+    ValueError
+    ├── config_files.ConfigError             2   a preset, a key, a value
+    ├── config_files.ResumeRefused          12   the config changed where it may not
+    ├── run_directory_errors.RunDirectoryError
+    │   ├── RunDirectoryExists              10   there is something where a new one was to be
+    │   ├── RunDirectoryMissing             10   there is none to go on with
+    │   ├── RunDirectoryInUse               10   another process is at work in it
+    │   ├── RunDirectoryDamaged             10   a file in it is not as it was written
+    │   └── RunDirectoryUnwritable          14   permissions, a read-only disk, a file in the way
+    ├── checkpoints.CheckpointInvalid       11   a checkpoint is not as it was written
+    └── any other                            2   where Isogon raised it while it built a run's parts;
+                                         18, 19  where it came from the word list, from the environment
+    OSError                             13, 14   a full disk; no permission
+    RuntimeError
+    ├── pools.contract.PoolExhausted        20   no worker is left
+    └── pools.contract.WorkFailed           21   a worker's own code raised
+    ray's, torch's                      15..22   see `_CODES`
+    any other                                1   a bug
+
+The table goes by names, so that nothing needs to be imported, Ray least of all, to explain an error.
+"""
+
+from __future__ import annotations
+
+import errno
+import re
+import socket
+import traceback
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from enum import IntEnum
+from pathlib import Path
+from types import FrameType
+
+_LONGEST_LINE = 600
+
+
+class ExitCode(IntEnum):
+    """How the process ends. 0 is success; codes above 128 are 128 plus a signal's number, as shells have it."""
+
+    BUG = 1
+    CONFIG = 2
+    RUN_DIRECTORY = 10
+    CHECKPOINT = 11
+    RESUME_REFUSED = 12
+    DISK_FULL = 13
+    PERMISSION = 14
+    RAY_UNREACHABLE = 15
+    RAY_START = 16
+    CUDA = 17
+    WORD_LIST = 18
+    ENVIRONMENT = 19
+    WORKERS_LOST = 20
+    WORKER_FAILED = 21
+    OUT_OF_MEMORY = 22
+    INTERRUPTED = 130
+    OUTPUT_CLOSED = 141
+    TERMINATED = 143
+
+
+class UserError(Exception):
+    """One line for a person, naming the thing, the value and the remedy, and the code that the process ends with."""
+
+    def __init__(self, code: ExitCode, line: str) -> None:
+        super().__init__(line)
+        self.code = code
+        self.line = line
+
+
+_CODES = {
+    "isogon.system.config_files.ConfigError": ExitCode.CONFIG,
+    "isogon.system.config_files.ResumeRefused": ExitCode.RESUME_REFUSED,
+    "isogon.system.run_directory_errors.RunDirectoryUnwritable": ExitCode.PERMISSION,
+    "isogon.system.run_directory_errors.RunDirectoryError": ExitCode.RUN_DIRECTORY,
+    "isogon.system.checkpoints.CheckpointInvalid": ExitCode.CHECKPOINT,
+    "isogon.actors.pools.contract.PoolExhausted": ExitCode.WORKERS_LOST,
+    "isogon.actors.pools.contract.WorkFailed": ExitCode.WORKER_FAILED,
+    "ray.exceptions.AuthenticationError": ExitCode.RAY_UNREACHABLE,
+    "ray.exceptions.RuntimeEnvSetupError": ExitCode.RAY_START,
+    "ray.exceptions.OutOfDiskError": ExitCode.DISK_FULL,
+    "ray.exceptions.OutOfMemoryError": ExitCode.OUT_OF_MEMORY,
+    "ray.exceptions.ObjectStoreFullError": ExitCode.OUT_OF_MEMORY,
+    "ray.exceptions.RayActorError": ExitCode.WORKERS_LOST,
+    "ray.exceptions.NodeDiedError": ExitCode.WORKERS_LOST,
+    "ray.exceptions.WorkerCrashedError": ExitCode.WORKERS_LOST,
+    "torch.OutOfMemoryError": ExitCode.OUT_OF_MEMORY,
+    "torch.AcceleratorError": ExitCode.CUDA,
+    "builtins.MemoryError": ExitCode.OUT_OF_MEMORY,
+    "builtins.KeyboardInterrupt": ExitCode.INTERRUPTED,
+    "builtins.BrokenPipeError": ExitCode.OUTPUT_CLOSED,
+}
+"""By the full name of a class; the first one in an exception's method resolution order counts."""
+
+_REMEDIES = {
+    ExitCode.RAY_UNREACHABLE: "start a cluster there (ray start --head), or leave ray.address and RAY_ADDRESS out to "
+    "use this machine",
+    ExitCode.RAY_START: "free the port, memory or disk that it names, or join a running cluster with "
+    "--set ray.address=HOST:PORT",
+    ExitCode.OUT_OF_MEMORY: "set replay.capacity, replay.batch_size or actors.workers lower, or use a larger machine",
+    ExitCode.CUDA: "check the driver with nvidia-smi, or set device=cpu",
+}
+"""For errors that are not Isogon's: Isogon's name their remedy."""
+
+_ORIGINS = {
+    "isogon.actors.environments.wordle.vocabulary": ExitCode.WORD_LIST,
+    "isogon.actors.environments.build": ExitCode.ENVIRONMENT,
+    "isogon.learners.state": ExitCode.CHECKPOINT,
+    "isogon.system.builder": ExitCode.CONFIG,
+    "isogon.system.evaluation": ExitCode.CONFIG,
+}
+"""What a ValueError is about that Isogon raised: the innermost of these modules that was at work."""
+
+_FULL = {errno.ENOSPC, errno.EDQUOT}
+_FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP}
+
+
+def explain(error: BaseException) -> UserError:
+    """What a user is told of an error, and with which code the process ends.
+
+    An error that is not known by itself is looked at through its causes. One that is not known at all is a bug.
+    """
+    cause: BaseException | None = error
+    while cause is not None:
+        if known := _known(cause):
+            return known
+        cause = cause.__cause__
+    return UserError(ExitCode.BUG, f"unexpected {type(error).__name__}: {_flat(str(error)) or 'no message'}")
+
+
+def log_details(error: BaseException, path: Path) -> None:
+    """Append the whole traceback, causes included, to a file. Raises OSError where it cannot be written."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a", encoding="utf-8") as file:
+        file.write(f"{datetime.now(UTC).isoformat(timespec='seconds')} {type(error).__name__}\n")
+        file.writelines(traceback.format_exception(error))
+
+
+def check_device(device: str) -> None:
+    """Raises UserError where the learner cannot compute on this device."""
+    if device == "cpu":
+        return
+    import torch
+
+    if not torch.cuda.is_available():
+        built = torch.version.cuda
+        reason = "no NVIDIA GPU and driver are found" if built else f"PyTorch {torch.__version__} is built without CUDA"
+        raise UserError(ExitCode.CUDA, f"device is {device} and {reason}: set device=cpu, or use a machine with a GPU")
+
+
+def check_port_free(port: int) -> None:
+    """Raises UserError where no server can listen on this TCP port."""
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as listener:
+        # Ports of connections that are just closed are free for servers; ports with a listener are not.
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind(("", port))
+        except OSError as error:
+            raise UserError(
+                ExitCode.RAY_START,
+                f"port {port} cannot be used ({error.strerror}): name another, or none to take a free one",
+            ) from error
+
+
+def check_ray_address(address: str, timeout: float) -> None:
+    """Find out in ``timeout`` seconds whether anything answers there, which `ray.init` takes minutes for.
+
+    ``local`` starts a Ray and ``auto`` looks for one on this machine: Ray answers both at once, nothing is checked.
+
+    Raises:
+        UserError: it is no address, or nothing answers.
+    """
+    if address in ("auto", "local"):
+        return
+    match = re.fullmatch(
+        r"(?P<client>ray://)?(?P<host>\[[0-9a-fA-F:.]+\]|[^:/\[\]\s]+)(?::(?P<port>\d{1,5}))?", address
+    )
+    port = match and (match["port"] or (match["client"] and "10001"))
+    if not (match and port and 0 < int(port) < 2**16):
+        raise UserError(
+            ExitCode.RAY_UNREACHABLE, f"Ray address {address!r}: expected HOST:PORT, ray://HOST:PORT, auto or local"
+        )
+    try:
+        socket.create_connection((match["host"].strip("[]"), int(port)), timeout).close()
+    except OSError as error:
+        reason = error.strerror or str(error) or type(error).__name__
+        raise UserError(
+            ExitCode.RAY_UNREACHABLE,
+            f"Ray address {address} does not answer ({reason}): {_REMEDIES[ExitCode.RAY_UNREACHABLE]}",
+        ) from error
+
+
+def _known(error: BaseException) -> UserError | None:
+    if isinstance(error, UserError):
+        return error
+    names = [f"{kind.__module__}.{kind.__qualname__}" for kind in type(error).__mro__]
+    for name in names:
+        if name in _CODES:
+            return _told(_CODES[name], error, foreign=not name.startswith("isogon."))
+    if isinstance(error, SystemExit):
+        return UserError(ExitCode.TERMINATED, "terminated") if error.code == ExitCode.TERMINATED else None
+    number = error.errno if isinstance(error, OSError) else None
+    if names[0].endswith("SafetensorError") and (found := re.search(r"os error (\d+)", str(error))):
+        number = int(found[1])
+    if number in _FULL or number in _FORBIDDEN:
+        return _of_the_disk(number, error)
+    frames = list(_frames(error))
+    if any(_module(frame) == "ray._private.worker" and frame.f_code.co_name == "init" for frame in frames):
+        lost = isinstance(error, ConnectionError)
+        return _told(ExitCode.RAY_UNREACHABLE if lost else ExitCode.RAY_START, error, foreign=True)
+    if isinstance(error, ValueError) and frames and _module(frames[-1]).startswith("isogon."):
+        origins = [_ORIGINS[module] for frame in frames if (module := _module(frame)) in _ORIGINS]
+        return _told(origins[-1], error) if origins else None
+    return None
+
+
+def _told(code: ExitCode, error: BaseException, foreign: bool = False) -> UserError:
+    if code == ExitCode.INTERRUPTED:
+        return UserError(code, "interrupted")
+    # A config's problems come one a line, and stay so.
+    lines = str(error).splitlines() if code == ExitCode.CONFIG else [str(error)]
+    line = "\n".join(filter(None, map(_flat, lines))) or type(error).__name__
+    if foreign and code in _REMEDIES:
+        about = "Ray: " if code in (ExitCode.RAY_START, ExitCode.RAY_UNREACHABLE) else ""
+        line = f"{about}{line.rstrip('.')}: {_REMEDIES[code]}"
+    return UserError(code, line)
+
+
+def _of_the_disk(number: int | None, error: BaseException) -> UserError:
+    name = getattr(error, "filename", None)
+    where = str(name) if name else "a file of the run"
+    if number in _FULL:
+        return UserError(
+            ExitCode.DISK_FULL, f"the disk is full, writing {where}: free some space; what was written before it stands"
+        )
+    reason = getattr(error, "strerror", None) or _flat(str(error))
+    return UserError(
+        ExitCode.PERMISSION, f"{where}: {reason}: name a place where you may write, or change its permissions"
+    )
+
+
+def _frames(error: BaseException) -> Iterator[FrameType]:
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        yield frame
+
+
+def _module(frame: FrameType) -> str:
+    return str(frame.f_globals.get("__name__", ""))
+
+
+def _flat(text: str) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= _LONGEST_LINE else f"{line[: _LONGEST_LINE - 4]} ..."

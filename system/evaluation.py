@@ -1,0 +1,124 @@
+"""How good a run's policy is, in the end: greedy play by the averaged weights, and what it is compared with.
+
+In Wordle the never-seen words are played, each once, and the comparison is word by word: the mean over the runs' seeds,
+minus perfect filtering's mean over many games of that word; the interval is a bootstrap over words.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from scipy import stats
+
+from ..actors.environments.build import build_environment
+from ..actors.environments.config import Purpose, WordleConfig
+from ..actors.environments.wordle import build_vocabulary, load_words, split_words
+from ..actors.environments.wordle.baselines import data_policy_returns, filter_returns
+from ..actors.environments.wordle.entropy_search import entropy_search_returns
+from ..actors.evaluation import play_episodes
+from ..actors.work import Scores
+from ..learners.learner import Policy
+from ..learners.randomness import stream
+from .config import RunConfig
+
+_EVALUATION_ENVS = 16
+_RESAMPLES = 9_999
+_UNSOLVED = -6.0
+"""The return of a lost game; a game won with the last guess returns -5."""
+
+PURPOSES: Mapping[str, tuple[Purpose, ...]] = {"wordle": ("never_seen", "seen"), "gymnasium": ("never_seen",)}
+
+
+def play_evaluation(config: RunConfig, policy: Policy) -> dict[str, Scores]:
+    """Greedy episodes by purpose: every word of both sets once in Wordle, ``evaluation.episodes`` elsewhere."""
+    played: dict[str, Scores] = {}
+    for purpose in PURPOSES[config.environment.kind]:
+        environment = build_environment(config.environment, purpose, _EVALUATION_ENVS)
+        one_a_word = isinstance(config.environment, WordleConfig)
+        episodes = environment.num_envs if one_a_word else config.evaluation.episodes
+        played[purpose] = play_episodes(
+            environment, policy.act, episodes, stream(config.seed, "final evaluation", len(played))
+        )
+        environment.close()
+    return played
+
+
+def summarise(configs: Sequence[RunConfig], played: Sequence[Mapping[str, Scores]]) -> dict[str, Any]:
+    """Figures over runs of one config but for their seeds, in the order of `play_evaluation`'s results.
+
+    Returns:
+        JSON values. In Wordle: ``never_seen_return, never_seen_solved, seen_return, seen_solved, filter_return,
+        filter_solved, never_seen_vs_filter`` with ``_low, _high`` (95 % interval), ``data_policy_return,
+        entropy_search_return``, all of the never-seen answers but for the ``seen_`` ones. Elsewhere
+        ``evaluation_return`` with ``_low, _high`` and ``evaluation_episodes``.
+
+    Raises:
+        ValueError: there are no runs, or they are not of one config.
+    """
+    check_poolable(configs)
+    if isinstance(configs[0].environment, WordleConfig):
+        return _wordle_summary(configs[0], configs[0].environment, played)
+    returns = np.concatenate([scores["never_seen"]["return"] for scores in played])
+    low, high = mean_interval(returns)
+    return {
+        "evaluation_return": float(returns.mean()),
+        "evaluation_return_low": low,
+        "evaluation_return_high": high,
+        "evaluation_episodes": len(returns),
+    }
+
+
+def check_poolable(configs: Sequence[RunConfig]) -> None:
+    """Raises ValueError, naming the first field, where runs differ in more than what does not change their results."""
+    if not configs:
+        raise ValueError("there are no runs to evaluate: name at least one run directory")
+    kept = [config.model_dump(exclude={"seed", "ray", "checkpoints", "actors", "device"}) for config in configs]
+    for other in kept[1:]:
+        for field, value in kept[0].items():
+            if other[field] != value:
+                raise ValueError(
+                    f"runs differ in {field}: {value} and {other[field]}; evaluate runs of one preset that differ "
+                    "in their seeds alone"
+                )
+
+
+def mean_interval(sample: np.ndarray) -> tuple[float, float]:
+    """95 % BCa bootstrap interval of the mean of ``sample [M]`` (Efron 1987); of a constant sample the constant."""
+    if np.ptp(sample) == 0:
+        return float(sample[0]), float(sample[0])
+    interval = stats.bootstrap(
+        (sample.astype(np.float64),), np.mean, n_resamples=_RESAMPLES, rng=stream(0, "bootstrap")
+    ).confidence_interval
+    return float(interval.low), float(interval.high)
+
+
+def _wordle_summary(
+    config: RunConfig, environment: WordleConfig, played: Sequence[Mapping[str, Scores]]
+) -> dict[str, Any]:
+    vocabulary = build_vocabulary(load_words(environment.word_list))
+    answers = split_words(vocabulary.words, environment).never_seen
+    games = config.evaluation.filter_games
+    # The opponents' streams hang on the split, not on the run's seed: all runs meet the same ones.
+    filtering = filter_returns(vocabulary, answers, games, stream(environment.split_seed, "perfect filtering"))
+    smart = config.offline.smart_share if config.offline else 0.5
+    data = data_policy_returns(vocabulary, answers, games, smart, stream(environment.split_seed, "data policy"))
+    never_seen = np.stack([scores["never_seen"]["return"] for scores in played])
+    seen = np.stack([scores["seen"]["return"] for scores in played])
+    gain = never_seen.mean(0) - filtering.mean(1)
+    low, high = mean_interval(gain)
+    return {
+        "never_seen_return": float(never_seen.mean()),
+        "filter_return": float(filtering.mean()),
+        "never_seen_vs_filter": float(gain.mean()),
+        "never_seen_vs_filter_low": low,
+        "never_seen_vs_filter_high": high,
+        "never_seen_solved": float((never_seen > _UNSOLVED).mean()),
+        "filter_solved": float((filtering > _UNSOLVED).mean()),
+        "seen_return": float(seen.mean()),
+        "seen_solved": float((seen > _UNSOLVED).mean()),
+        "data_policy_return": float(data.mean()),
+        "data_policy_solved": float((data > _UNSOLVED).mean()),
+        "entropy_search_return": float(entropy_search_returns(vocabulary, answers).mean()),
+    }

@@ -1,0 +1,312 @@
+"""The loop of one learner rank: ask for play, take it in, learn, publish, evaluate, checkpoint.
+
+Consumes: pool results, through the coordinator and its sink. Produces: weights, versions of them for the players,
+checkpoints, metrics. Waits for: data, where there is not enough for an update that is due. Unblocked by: a result that
+arrives, or the coordinator's timeout. Everything in it is bounded: work in hand by the pace, results by the pool, the
+replay by its capacity.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from typing import Any
+
+
+from ..actors.work import PolicyState, Scores
+from ..learners.learner import Exploration, Learner, Policy
+from ..learners.replay.uniform import UniformReplay
+from . import metrics as m
+from .callbacks import Callback, Progress
+from .config import RunConfig
+from .coordinate import Coordinator
+from .metrics import MetricsRecorder
+from .pacing import Pace, budget_share
+from .rollout_sink import RolloutSink
+from .run_clock import RunClock
+
+_WAIT_SECONDS = 0.1
+_REPORT_SECONDS = 0.5
+
+
+@dataclass
+class Counters:
+    """Where a run stands; it is in every checkpoint.
+
+    Attributes:
+        seconds: of training, all attempts together.
+        updates: learner updates.
+        env_steps: environment steps committed.
+        version: newest published version.
+        paced_updates: updates when actors began to play and the first update was possible; None before.
+        paced_steps: environment steps at that moment.
+        evaluations: evaluations asked for.
+    """
+
+    seconds: float = 0.0
+    updates: int = 0
+    env_steps: int = 0
+    version: int = 0
+    paced_updates: int | None = None
+    paced_steps: int = 0
+    evaluations: int = 0
+
+
+class Rank:
+    """One learner with its replay and its pool of players.
+
+    Args:
+        config: the run's.
+        learner: what is trained.
+        replay: where batches come from.
+        sink: takes the pool's results in.
+        coordinator: hands work out.
+        recorder: of metrics.
+        clock: of run seconds; started here.
+        callbacks: told of progress, evaluations.
+        evaluation_episodes: episodes of one evaluation.
+        save: writes a checkpoint of the parts given, named by the number of updates.
+        log: writes a row of metrics.
+    """
+
+    def __init__(
+        self,
+        config: RunConfig,
+        *,
+        learner: Learner,
+        replay: UniformReplay,
+        sink: RolloutSink,
+        coordinator: Coordinator,
+        recorder: MetricsRecorder,
+        clock: RunClock,
+        callbacks: Sequence[Callback],
+        evaluation_episodes: int,
+        save: Callable[[int, Mapping[str, Any]], None],
+        log: Callable[[Mapping[str, Any]], None],
+    ) -> None:
+        self._config = config
+        self._learner = learner
+        self._replay = replay
+        self._sink = sink
+        self._coordinator = coordinator
+        self._recorder = recorder
+        self._clock = clock
+        self._callbacks = callbacks
+        self._evaluation_episodes = evaluation_episodes
+        self._save = save
+        self._log = log
+        actors = config.actors
+        self._pace = Pace(
+            actors.updates_per_step,
+            actors.steps_per_assignment,
+            actors.steps_per_assignment * actors.workers * actors.assignments_in_flight,
+        )
+        self.counters = Counters()
+        self._published_at = 0
+        self._checkpoint_at = (0, 0.0)
+        self._reported_at = 0.0
+
+    def run(self) -> None:
+        """Train until the budget is used up."""
+        self._clock.start()
+        self._checkpoint_at = (self.counters.updates, self._clock.seconds())
+        self._publish()
+        while (share := self.share()) < 1.0:
+            self._ask()
+            due = self._update_is_due()
+            with self._timed("waiting"):
+                self._coordinator.step(0.0 if due else _WAIT_SECONDS)
+            self._take_in()
+            if due:
+                self._update(share)
+            self._evaluate_if_due(share)
+            self._checkpoint_if_due()
+            self._report_if_due(share)
+        self._report(1.0)
+
+    def share(self) -> float:
+        """Share of the budget that is used."""
+        counters = self.counters
+        return budget_share(
+            self._config.budget, seconds=self._clock.seconds(), updates=counters.updates, env_steps=counters.env_steps
+        )
+
+    def phase(self) -> str:
+        """``"offline"`` while the data policy's games are all there is, then ``"online"``."""
+        offline = self._config.offline
+        return "offline" if offline and self.share() < offline.budget_share else "online"
+
+    def policy(self) -> Policy:
+        """The acting half, as it is now."""
+        return self._learner.policy()
+
+    def state_dict(self) -> dict[str, Any]:
+        """All parts of a checkpoint by name."""
+        self.counters.seconds = self._clock.seconds()
+        parts: dict[str, Any] = {
+            "learner": self._learner.state_dict(),
+            "run": {
+                "counters": asdict(self.counters),
+                "coordinator": self._coordinator.state_dict(),
+                "metrics": self._recorder.state_dict(),
+            },
+        }
+        if self._config.replay.keep_in_checkpoint:
+            parts["replay"] = self._replay.state_dict()
+        return parts
+
+    def load_state_dict(self, parts: Mapping[str, Any]) -> None:
+        """Take up a checkpoint's parts. Raises ValueError where they are of another network."""
+        self._learner.load_state_dict(parts["learner"])
+        run = parts["run"]
+        self.counters = Counters(**run["counters"])
+        self._clock.base = self.counters.seconds
+        self._sink.env_steps = self.counters.env_steps
+        self._coordinator.load_state_dict(run["coordinator"])
+        self._recorder.load_state_dict(run["metrics"])
+        if "replay" in parts:
+            self._replay.load_state_dict(parts["replay"])
+
+    def checkpoint(self) -> None:
+        """Write a checkpoint now. A deterministic run then begins its players anew, as one that resumes here does."""
+        with self._timed("checkpoint"):
+            if self._config.deterministic:
+                self._coordinator.drain(timeout=self._config.ray.start_timeout_seconds)
+                self._take_in()
+                self._coordinator.reset_workers()
+                self._sink.forget_unfinished()
+            self._save(self.counters.updates, self.state_dict())
+            self._checkpoint_at = (self.counters.updates, self._clock.seconds())
+            if self._config.deterministic:
+                self._publish()
+
+    def _ask(self) -> None:
+        if self.phase() == "offline":
+            return
+        outstanding = self._coordinator.outstanding("rollout")
+        for _ in range(self._pace.pieces_wanted(*self._paced(), outstanding)):
+            self._coordinator.demand(self._pace.piece, "rollout")
+
+    def _paced(self) -> tuple[int, int]:
+        counters = self.counters
+        if counters.paced_updates is None:
+            return 0, 0
+        return counters.updates - counters.paced_updates, counters.env_steps - counters.paced_steps
+
+    def _update_is_due(self) -> bool:
+        if len(self._replay) < self._config.replay.min_size:
+            return False
+        if self.phase() == "offline":
+            return True
+        if self.counters.paced_updates is None:
+            self.counters.paced_updates, self.counters.paced_steps = self.counters.updates, self.counters.env_steps
+        return self._pace.may_update(*self._paced())
+
+    def _take_in(self) -> None:
+        played = self._sink.env_steps - self.counters.env_steps
+        self.counters.env_steps = self._sink.env_steps
+        self._recorder.count(m.ENV_STEPS, played)
+        episodes, returns, lengths = self._sink.take_finished()
+        if episodes:
+            self._recorder.count(m.EPISODES, episodes)
+            self._recorder.set(m.EPISODE_RETURN, returns / episodes)
+            self._recorder.set(m.EPISODE_LENGTH, lengths / episodes)
+        while self._sink.evaluations:
+            self._tell_evaluation(*self._sink.evaluations.pop(0))
+
+    def _update(self, share: float) -> None:
+        with self._timed("sampling"):
+            batch = self._replay.next_batch()
+        with self._timed("learning"):
+            stats = self._learner.update(batch, share)
+        if "index" in batch and stats.td_error.shape == batch["index"].shape:
+            self._replay.update_priorities(batch["index"], stats.td_error)
+        self.counters.updates += 1
+        self._recorder.count(m.LEARNER_UPDATES, 1)
+        self._recorder.count(m.TARGETS_CLIPPED, stats.stats["targets_clipped"])
+        self._recorder.set(m.LEARNER_LOSS, stats.stats["loss"])
+        self._recorder.set(m.GRADIENT_NORM, stats.gradient_norm)
+        self._recorder.set(m.LEARNING_RATE, stats.learning_rate)
+        if self.phase() == "online" and self.counters.updates - self._published_at >= (
+            self._config.actors.publish_every_updates
+        ):
+            self._publish()
+
+    def _publish(self) -> None:
+        share = self.share()
+        with self._timed("publishing"):
+            self.counters.version += 1
+            exploration = Exploration(self._config.actors.epsilon.at(share), self._config.actors.temperature.at(share))
+            self._coordinator.publish(PolicyState(self.counters.version, self._learner.policy_tensors(), exploration))
+        self._published_at = self.counters.updates
+        self._recorder.set(m.POLICY_VERSION, self.counters.version)
+
+    def _evaluate_if_due(self, share: float) -> None:
+        if share >= (self.counters.evaluations + 1) * self._config.evaluation.every_share:
+            self.counters.evaluations += 1
+            self._publish()
+            self._coordinator.demand(self._evaluation_episodes, "evaluate")
+
+    def _tell_evaluation(self, version: int, scores: Scores) -> None:
+        told = {"mean_return": float(scores["return"].mean()), "mean_length": float(scores["length"].mean())}
+        self._recorder.set(m.EVALUATION_RETURN, told["mean_return"])
+        self._log({**self._row(), "evaluation": told, "evaluated_version": version})
+        progress = self._progress(self.share())
+        for callback in self._callbacks:
+            callback.on_evaluation(progress, told)
+
+    def _checkpoint_if_due(self) -> None:
+        config = self._config.checkpoints
+        updates, seconds = self._checkpoint_at
+        by_updates = config.every_updates and self.counters.updates - updates >= config.every_updates
+        by_time = config.every_seconds and self._clock.seconds() - seconds >= config.every_seconds
+        if self.counters.updates > updates and (by_updates or by_time):
+            self.checkpoint()
+
+    def _report_if_due(self, share: float) -> None:
+        if time.monotonic() - self._reported_at >= _REPORT_SECONDS:
+            self._report(share)
+
+    def _report(self, share: float) -> None:
+        self._reported_at = time.monotonic()
+        figures = self._coordinator.figures()
+        self._recorder.set(m.REPLAY_SIZE, len(self._replay))
+        self._recorder.set(m.QUEUE_RESULTS, figures.results_waiting)
+        self._recorder.set(m.ASSIGNMENTS_IN_FLIGHT, figures.in_flight)
+        self._recorder.set(m.POLICY_STALENESS, figures.staleness)
+        self._recorder.set(m.WORKERS, figures.workers)
+        self._recorder.flush()
+        self._log(self._row())
+        progress = self._progress(share)
+        for callback in self._callbacks:
+            callback.on_progress(progress)
+
+    def _row(self) -> dict[str, Any]:
+        return {
+            "step": self.counters.updates,
+            "seconds": round(self._clock.seconds(), 3),
+            "share": round(self.share(), 5),
+            **self._recorder.snapshot(),
+        }
+
+    def _progress(self, share: float) -> Progress:
+        counters = self.counters
+        return Progress(
+            share=share,
+            phase=self.phase(),
+            seconds=self._clock.seconds(),
+            updates=counters.updates,
+            env_steps=counters.env_steps,
+            version=counters.version,
+            metrics=self._recorder.snapshot(),
+        )
+
+    @contextmanager
+    def _timed(self, phase: str) -> Iterator[None]:
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            self._recorder.count(m.PHASE_SECONDS, time.perf_counter() - started, phase=phase)

@@ -1,0 +1,51 @@
+"""A Ray to work with: one that runs already, or one of this machine for the length of the run."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from .config import RayConfig
+from .errors import check_port_free, check_ray_address
+
+_OBJECT_STORE_BYTES = 256 * 2**20
+"""Enough for the bounded number of results that wait, and small enough for a laptop's shared memory."""
+
+
+@contextmanager
+def ray_session(config: RayConfig, workers: int) -> Iterator[None]:
+    """Within it Ray is initialised. A Ray that was started here ends with it; any other is left as it was.
+
+    A cluster is named by ``config.address`` or by the environment variable RAY_ADDRESS. Without either a local Ray
+    with a core for each worker is started, whatever the machine has: players may share cores, but never wait for one.
+
+    Raises:
+        UserError: the address does not answer, or the metrics port is taken.
+        Exception: Ray's own, where it cannot start.
+    """
+    import ray
+
+    if ray.is_initialized():
+        yield
+        return
+    address = config.address or os.environ.get("RAY_ADDRESS")
+    if address and address != "local":
+        check_ray_address(address, config.start_timeout_seconds)
+        ray.init(address=address, log_to_driver=False, logging_level="warning")
+    else:
+        if config.metrics_port is not None:
+            check_port_free(config.metrics_port)
+        ray.init(
+            address="local",
+            num_cpus=workers,
+            object_store_memory=_OBJECT_STORE_BYTES,
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level="warning",
+            _metrics_export_port=config.metrics_port,
+        )
+    try:
+        yield
+    finally:
+        ray.shutdown()

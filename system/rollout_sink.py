@@ -1,0 +1,79 @@
+"""Where an actor pool's results go: rollouts into replay, evaluations to whoever asked."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from ..actors.columns import Columns, check_columns
+from ..actors.work import Scores, WorkResult
+from ..learners.encodings.spec import EnvironmentSpec
+from ..learners.replay.transitions import TransitionAssembler
+from ..learners.replay.uniform import UniformReplay
+
+
+class RolloutSink:
+    """A `Sink` before a replay. Results are admitted at once: a rollout changes no weights.
+
+    Attributes:
+        env_steps: valid steps committed.
+        episodes: finished episodes committed.
+        finished: (episodes, summed return, summed length) since they were last taken.
+        evaluations: (version, scores) that nobody has taken yet.
+    """
+
+    def __init__(self, spec: EnvironmentSpec, replay: UniformReplay, n_step: int | None, discount: float) -> None:
+        self._spec = spec
+        self._replay = replay
+        self._n_step = n_step
+        self._discount = discount
+        self._assemblers: dict[str, TransitionAssembler] = {}
+        self._follows: dict[str, tuple[int, int]] = {}
+        self.env_steps = 0
+        self.episodes = 0
+        self.finished = np.zeros(3)
+        self.evaluations: list[tuple[int, Scores]] = []
+
+    def validate(self, result: WorkResult) -> None:
+        """Raises ValueError where a result is not whole; see `check_columns`."""
+        if result.kind == "rollout":
+            check_columns(result.payload, self._spec)
+        elif not np.isfinite(result.payload["return"]).all():
+            raise ValueError("an evaluation's returns are not finite")
+
+    def commit(self, entries: Sequence[tuple[WorkResult, float]]) -> None:
+        """Apply results; the weight says nothing for rollouts."""
+        for result, _ in entries:
+            if result.kind == "evaluate":
+                self.evaluations.append((result.version, result.payload))
+            else:
+                self._insert(result)
+
+    def insert_recorded(self, columns: Columns) -> None:
+        """Put an offline data set into replay: it counts neither as environment steps nor as episodes."""
+        assembler = TransitionAssembler(self._n_step, self._discount)
+        self._replay.insert(assembler.add(columns, continues=False))
+
+    def take_finished(self) -> tuple[int, float, float]:
+        """(episodes, summed return, summed length) of the episodes that ended since the last call."""
+        taken, self.finished = self.finished, np.zeros(3)
+        return int(taken[0]), float(taken[1]), float(taken[2])
+
+    def forget_unfinished(self) -> None:
+        """Drop the beginnings of episodes whose ends will not come: workers begin anew."""
+        self._assemblers.clear()
+        self._follows.clear()
+
+    def _insert(self, result: WorkResult) -> None:
+        worker = result.token.worker
+        assembler = self._assemblers.setdefault(worker, TransitionAssembler(self._n_step, self._discount))
+        # A piece may have been lost between two others, or the worker replaced: its episodes then do not go on.
+        continues = self._follows.get(worker) == (result.stream, result.first_step)
+        transitions = assembler.add(result.payload, continues)
+        self._follows[worker] = (result.stream, result.first_step + result.payload["action"].shape[0])
+        if len(transitions["action_tm1"]):
+            self._replay.insert(transitions)
+        self.env_steps += result.samples
+        self.episodes += int(result.stats["episodes"])
+        self.finished += [result.stats[name] for name in ("episodes", "return_sum", "length_sum")]

@@ -1,0 +1,328 @@
+"""The run directory: what a run keeps on disk, and which of it counts.
+
+::
+
+    config.yaml                      the resolved config
+    attempts/<n>/                    see `system.attempts`
+    checkpoints/<attempt>-<step>/    see `system.checkpoints`
+    summary.json                     the result
+
+It lies on a POSIX path. One process at a time works in it, as an attempt; others may read. Temporary names (see
+`system.atomic_files`), ``.lock`` and ``.holder.json`` are the machinery's.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import socket
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import filelock
+import yaml
+
+from ..learners.state import StateTree
+from .atomic_files import create_numbered, remove_atomically, remove_leftovers, sync_folder, write_atomically
+from .attempts import Attempt, append_row, attempt_line, claim_attempt, read_rows, without_infinities
+from .checkpoints import (
+    Checkpoint,
+    CheckpointInvalid,
+    CheckpointRef,
+    load_checkpoint,
+    save_checkpoint,
+    verify_checkpoint,
+)
+from .run_directory_errors import (
+    RunDirectoryDamaged,
+    RunDirectoryExists,
+    RunDirectoryInUse,
+    RunDirectoryMissing,
+    RunDirectoryUnwritable,
+)
+
+_UNWRITABLE = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP})
+
+
+class RunDirectory:
+    """A run directory that is there. `create`, `create_next` and `open` give one."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._lock = filelock.FileLock(path / ".lock", timeout=0, thread_local=False)
+        self._known_valid: set[CheckpointRef] = set()
+
+    @classmethod
+    def create(cls, path: Path) -> RunDirectory:
+        """A new run directory at ``path``, and the folders above it where they are missing.
+
+        Raises:
+            RunDirectoryExists: there is something already.
+            RunDirectoryUnwritable: it may not be made there.
+        """
+        with _explained(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                path.mkdir()
+            except FileExistsError as error:
+                raise RunDirectoryExists(
+                    f"run directory {path} is there already: resume the run in it, or name another directory"
+                ) from error
+            return cls._furnish(path)
+
+    @classmethod
+    def create_next(cls, parent: Path, name: str) -> RunDirectory:
+        """A new run directory ``parent/<name>-<k>`` with the first k >= 1 that is free, also among several at once.
+
+        Raises:
+            RunDirectoryUnwritable: it may not be made there.
+        """
+        with _explained(parent):
+            parent.mkdir(parents=True, exist_ok=True)
+            return cls._furnish(create_numbered(parent, f"{name}-", 1)[1])
+
+    @classmethod
+    def open(cls, path: Path) -> RunDirectory:
+        """The run directory at ``path``.
+
+        Raises:
+            RunDirectoryMissing: there is none, or it has no config.yaml.
+            RunDirectoryDamaged: one of its folders is missing.
+        """
+        if not (path / "config.yaml").is_file():
+            what = "has no config.yaml, so it is no run directory" if path.is_dir() else "is not there"
+            raise RunDirectoryMissing(f"run directory {path} {what}: name the directory of a run that was started")
+        for name in ("attempts", "checkpoints"):
+            if not (path / name).is_dir():
+                raise RunDirectoryDamaged(
+                    f"run directory {path} has no folder {name}: restore it from where it was copied"
+                )
+        return cls(path)
+
+    @classmethod
+    def _furnish(cls, path: Path) -> RunDirectory:
+        (path / "attempts").mkdir()
+        (path / "checkpoints").mkdir()
+        sync_folder(path)
+        sync_folder(path.parent)
+        return cls(path)
+
+    @property
+    def _attempts(self) -> Path:
+        return self.path / "attempts"
+
+    @property
+    def _checkpoints(self) -> Path:
+        return self.path / "checkpoints"
+
+    @contextmanager
+    def hold(self) -> Iterator[None]:
+        """Be the one process at work here. The operating system lets go when the process ends, however it ends.
+
+        Raises:
+            RunDirectoryInUse: another process, or another `RunDirectory` of this one, is at work.
+            RunDirectoryUnwritable: the lock file cannot be made.
+        """
+        holder = self.path / ".holder.json"
+        with _explained(self.path):
+            try:
+                self._lock.acquire()
+            except filelock.Timeout as error:
+                raise RunDirectoryInUse(
+                    f"run directory {self.path} is in use by {_holder_name(holder)}: "
+                    "wait until it is done, end it, or name another directory"
+                ) from error
+        try:
+            write_atomically(holder, json.dumps({"pid": os.getpid(), "host": socket.gethostname()}))
+            yield
+        finally:
+            holder.unlink(missing_ok=True)
+            self._lock.release()
+
+    def claim_attempt(self, start: CheckpointRef | None) -> Attempt:
+        """Begin an attempt: from now on its line is the one that counts. Removes what killed processes left half-done.
+
+        Args:
+            start: the checkpoint that it starts from, None for the beginning.
+
+        Raises:
+            RuntimeError: not within `hold`.
+            ValueError: there is no such checkpoint.
+        """
+        if not self._lock.is_locked:
+            raise RuntimeError(f"run directory {self.path} is not held: claim an attempt within hold()")
+        if start is not None and not self.checkpoint_folder(start).is_dir():
+            raise ValueError(f"start is the checkpoint {start.name}, which is not in {self._checkpoints}")
+        for folder in (self.path, self._attempts, self._checkpoints):
+            remove_leftovers(folder)
+        return claim_attempt(self._attempts, start)
+
+    def checkpoint_folder(self, ref: CheckpointRef) -> Path:
+        """Where the checkpoint of this name is, or would be."""
+        return self._checkpoints / ref.name
+
+    def save_checkpoint(
+        self, attempt: Attempt, step: int, parts: Mapping[str, StateTree], info: Mapping[str, Any]
+    ) -> CheckpointRef:
+        """Write a checkpoint of this attempt; arguments and errors as `system.checkpoints.save_checkpoint`."""
+        ref = CheckpointRef(attempt.number, step)
+        save_checkpoint(self.checkpoint_folder(ref), parts, step=step, attempt=attempt.number, info=info)
+        self._known_valid.add(ref)
+        return ref
+
+    def checkpoint_line(self) -> list[CheckpointRef]:
+        """The checkpoints that count, newest first, whether or not they are whole.
+
+        Raises:
+            RunDirectoryDamaged: the line cannot be followed.
+        """
+        steps: dict[int, list[int]] = {}
+        for entry in self._checkpoints.iterdir():
+            with suppress(ValueError):
+                ref = CheckpointRef.parse(entry.name)
+                steps.setdefault(ref.attempt, []).append(ref.step)
+        return [
+            CheckpointRef(number, step)
+            for number, last in attempt_line(self._attempts)
+            for step in sorted(steps.get(number, ()), reverse=True)
+            if step <= last
+        ]
+
+    def latest_checkpoint(self, warn: Callable[[str], None]) -> Checkpoint | None:
+        """The newest checkpoint of the line that is whole, None where there is none.
+
+        Args:
+            warn: is told in one line of each one that is passed over.
+
+        Raises:
+            RunDirectoryDamaged: the line cannot be followed.
+        """
+        for ref in self.checkpoint_line():
+            try:
+                checkpoint = load_checkpoint(self.checkpoint_folder(ref))
+                if checkpoint.ref != ref:
+                    raise CheckpointInvalid(f"it calls itself {checkpoint.ref.name}")
+            except CheckpointInvalid as error:
+                warn(f"checkpoint {ref.name} is passed over: {error}")
+                continue
+            self._known_valid.add(ref)
+            return checkpoint
+        return None
+
+    def prune_checkpoints(self, keep: int) -> list[CheckpointRef]:
+        """Remove the line's checkpoints that are older than its ``keep``-th newest whole one, and say which.
+
+        A checkpoint that cannot be read does not count, and stays while it is newer than that one. So the checkpoint
+        that an attempt started from stays until there are newer ones.
+
+        Raises:
+            ValueError: ``keep`` is less than 1.
+        """
+        if keep < 1:
+            raise ValueError(f"keep is {keep}: at least one checkpoint must be kept")
+        removed = []
+        kept = 0
+        for ref in self.checkpoint_line():
+            if kept == keep:
+                remove_atomically(self.checkpoint_folder(ref))
+                removed.append(ref)
+            elif self._is_valid(ref):
+                kept += 1
+        return removed
+
+    def _is_valid(self, ref: CheckpointRef) -> bool:
+        if ref not in self._known_valid:
+            try:
+                verify_checkpoint(self.checkpoint_folder(ref))
+            except CheckpointInvalid:
+                return False
+            self._known_valid.add(ref)
+        return True
+
+    def append_metrics(self, attempt: Attempt, row: Mapping[str, Any]) -> None:
+        """Add one line to the attempt's metrics.jsonl. Numbers that are not finite are written as null.
+
+        Args:
+            attempt: whose row it is.
+            row: JSON values by name; ``step``, the learner updates so far, is one of them.
+
+        Raises:
+            ValueError: the row has no whole ``step``.
+        """
+        append_row(self._attempts, attempt.number, row)
+
+    def read_metrics(self) -> list[dict[str, Any]]:
+        """The rows that count, oldest first, as if there had been one attempt. A torn line is left out.
+
+        Raises:
+            RunDirectoryDamaged: the line cannot be followed.
+        """
+        return read_rows(self._attempts)
+
+    def write_config(self, config: Mapping[str, Any]) -> None:
+        """Write config.yaml, whole or not at all. Raises yaml.YAMLError for what YAML has no plain form of."""
+        write_atomically(self.path / "config.yaml", yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True))
+
+    def read_config(self) -> dict[str, Any]:
+        """The content of config.yaml.
+
+        Raises:
+            RunDirectoryDamaged: it is not YAML, or no mapping.
+        """
+        path = self.path / "config.yaml"
+        try:
+            content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError, yaml.YAMLError) as error:
+            raise RunDirectoryDamaged(f"{path} cannot be read: {' '.join(str(error).split())}") from error
+        if not isinstance(content, dict):
+            raise RunDirectoryDamaged(f"{path} holds no mapping: restore the config that the run was started with")
+        return content
+
+    def write_summary(self, summary: Mapping[str, Any]) -> None:
+        """Write summary.json, whole or not at all. Numbers that are not finite are written as null."""
+        write_atomically(
+            self.path / "summary.json", json.dumps(without_infinities(summary), indent=1, allow_nan=False) + "\n"
+        )
+
+    def read_summary(self) -> dict[str, Any] | None:
+        """The content of summary.json, None where the run is not done.
+
+        Raises:
+            RunDirectoryDamaged: it is not JSON.
+        """
+        path = self.path / "summary.json"
+        try:
+            content: dict[str, Any] = json.loads(path.read_bytes())
+        except FileNotFoundError:
+            return None
+        except ValueError as error:
+            raise RunDirectoryDamaged(f"{path} is not JSON ({error}): resume the run, which writes it again") from error
+        return content
+
+
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    """Say which run directory cannot be written, and what to do. Other errors, such as a full disk's, pass."""
+    try:
+        yield
+    except FileExistsError as error:
+        raise RunDirectoryUnwritable(
+            f"run directory {path}: {error.filename} is a file: name another directory"
+        ) from error
+    except OSError as error:
+        if error.errno not in _UNWRITABLE:
+            raise
+        raise RunDirectoryUnwritable(
+            f"run directory {path} cannot be written: {error.strerror}: name a directory where you may write"
+        ) from error
+
+
+def _holder_name(path: Path) -> str:
+    try:
+        holder = json.loads(path.read_bytes())
+        return f"process {holder['pid']} on {holder['host']}"
+    except (OSError, ValueError, KeyError, TypeError):
+        return "another process"

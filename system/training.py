@@ -1,0 +1,128 @@
+"""One attempt at a run: put the parts together, train to the end of the budget, leave checkpoints."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..actors.environments.config import WordleConfig
+from ..actors.pools.contract import PoolExhausted, WorkFailed
+from ..learners.encodings.spec import EnvironmentSpec
+from ..learners.learner import Policy
+from ..schedulers.equal_split import EqualSplit
+from .attempts import Attempt
+from .builder import build_learner, build_pool, build_replay, build_spec, evaluation_episodes
+from .callbacks import Callback
+from .checkpoints import Checkpoint
+from .config import RunConfig
+from .coordinate import Coordinator
+from .metrics import MetricsRecorder, build_exporter
+from .offline_games import record_offline_games
+from .rank import Rank
+from .ray_session import ray_session
+from .rollout_sink import RolloutSink
+from .run_clock import RunClock
+from .run_directory import RunDirectory
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What an attempt came to: the policy, and how much was done in all attempts together."""
+
+    policy: Policy
+    seconds: float
+    updates: int
+    env_steps: int
+
+
+@dataclass
+class TrainingAttempt:
+    """One process's work on a run.
+
+    Attributes:
+        config: the run's.
+        directory: held by this process.
+        attempt: claimed.
+        callbacks: told what happens.
+    """
+
+    config: RunConfig
+    directory: RunDirectory
+    attempt: Attempt
+    callbacks: Sequence[Callback]
+    _clock: RunClock = field(default_factory=RunClock)
+
+    def run(self, checkpoint: Checkpoint | None) -> Outcome:
+        """Train from ``checkpoint``, or from the beginning, until the budget is used up.
+
+        What goes wrong for good ends the attempt; a run that is not deterministic writes a last checkpoint then, so
+        that nothing computed is lost. A deterministic one goes on from its last regular checkpoint, as the same run
+        uninterrupted would have.
+
+        Raises:
+            WorkFailed, PoolExhausted: see `actors.pools.contract`.
+            OSError: a checkpoint or a row of metrics could not be written.
+        """
+        config = self.config
+        spec = build_spec(config)
+        with ExitStack() as stack:
+            if config.actors.pool == "ray":
+                self.say("starting Ray")
+                stack.enter_context(ray_session(config.ray, config.actors.workers))
+            rank = self._build_rank(spec, checkpoint, stack)
+            try:
+                rank.run()
+            except (KeyboardInterrupt, SystemExit, WorkFailed, PoolExhausted):
+                if not config.deterministic:
+                    rank.checkpoint()
+                raise
+            rank.checkpoint()
+            return Outcome(rank.policy(), self._clock.seconds(), rank.counters.updates, rank.counters.env_steps)
+
+    def say(self, text: str) -> None:
+        """One line for whoever watches."""
+        for callback in self.callbacks:
+            callback.on_message(text)
+
+    def _build_rank(self, spec: EnvironmentSpec, checkpoint: Checkpoint | None, stack: ExitStack) -> Rank:
+        config = self.config
+        learner, replay = build_learner(config, spec), build_replay(config)
+        n_step = None if config.replay.returns == "monte_carlo" else config.replay.n_step
+        sink = RolloutSink(spec, replay, n_step, config.replay.discount)
+        pool = build_pool(config, spec, self._clock.seconds)
+        stack.callback(pool.close)
+        scheduler = EqualSplit(
+            self.attempt.number, config.actors.steps_per_assignment, config.actors.assignments_in_flight
+        )
+        rank = Rank(
+            config,
+            learner=learner,
+            replay=replay,
+            sink=sink,
+            coordinator=Coordinator(scheduler, pool, sink, self._clock.seconds),
+            recorder=MetricsRecorder(config.name, build_exporter(in_ray=config.actors.pool == "ray")),
+            clock=self._clock,
+            callbacks=self.callbacks,
+            evaluation_episodes=evaluation_episodes(config),
+            save=self._save,
+            log=self._log,
+        )
+        if checkpoint is not None:
+            rank.load_state_dict(checkpoint.parts)
+        # Workers start meanwhile.
+        if config.offline and isinstance(config.environment, WordleConfig) and len(replay) == 0:
+            if rank.phase() == "offline":
+                self.say(f"recording {config.offline.steps:,} steps of the data policy's games")
+                sink.insert_recorded(record_offline_games(config.environment, config.offline, config.seed))
+        return rank
+
+    def _save(self, updates: int, parts: Mapping[str, Any]) -> None:
+        ref = self.directory.save_checkpoint(self.attempt, updates, parts, {})
+        self.directory.prune_checkpoints(self.config.checkpoints.keep)
+        for callback in self.callbacks:
+            callback.on_checkpoint(self.directory.checkpoint_folder(ref))
+
+    def _log(self, row: Mapping[str, Any]) -> None:
+        self.directory.append_metrics(self.attempt, row)

@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from functools import partial
+
+from isogon.actors.pools import InProcessPool
+from isogon.actors.worker import Worker, WorkerSpec
+from isogon.schedulers.events import Arrived, Joined
+
+from .pool_suite import PoolSuite, piece, wait_for
+from .toys import Corridor, Shift, weights
+
+
+def make_worker(index: int, spec: WorkerSpec) -> Worker:
+    return Worker(index, spec)
+
+
+class TestInProcessPool(PoolSuite):
+    def make(self, spec: WorkerSpec, workers: int) -> InProcessPool:
+        return InProcessPool(partial(make_worker, spec=spec), workers, clock=lambda: 12.5)
+
+
+def test_one_piece_a_call_in_the_order_of_submission() -> None:
+    pool = TestInProcessPool().make(WorkerSpec(lambda _, envs: Corridor(envs), Shift, num_envs=2, seed=0), 2)
+    pool.publish(weights(1))
+    assert pool.events(0.0) == [Joined(12.5, "env-0"), Joined(12.5, "env-1")]
+    order = [("env-1", 0), ("env-0", 1), ("env-1", 2)]
+    for worker, sequence in order:
+        pool.submit(piece(worker, sequence))
+    for worker, sequence in order:
+        (event,) = pool.events(0.0)
+        assert isinstance(event, Arrived)
+        assert (event.worker, event.token.sequence, event.time) == (worker, sequence, 12.5)
+
+
+def test_closing_closes_the_environments() -> None:
+    made: list[Corridor] = []
+
+    def make(_: object, envs: int) -> Corridor:
+        made.append(Corridor(envs))
+        return made[-1]
+
+    pool = TestInProcessPool().make(WorkerSpec(make, Shift, num_envs=2, seed=0), 1)
+    wait_for(pool, Joined)
+    pool.publish(weights(1))
+    pool.submit(piece("env-0", 0, kind="evaluate"))
+    wait_for(pool, Arrived)
+    pool.close()
+    assert [environment.closed for environment in made] == [True, True]
+
+
+def test_pools_load_no_ray() -> None:
+    code = "import sys, isogon.actors.pools; assert 'ray' not in sys.modules, 'Ray was loaded'"
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,0 +1,107 @@
+from __future__ import annotations
+
+import os
+import signal
+import time
+
+import pytest
+import ray
+from ray import cloudpickle
+
+from isogon.actors.pools import PoolExhausted
+from isogon.actors.pools.ray_pool import RayPool
+from isogon.actors.worker import Worker, WorkerSpec
+from isogon.schedulers.events import Arrived, Joined, Left
+
+from . import toys
+from .pool_suite import PoolSuite, piece, same_payload, wait_for
+from .toys import corridor_spec, weights
+
+pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("local_ray")]
+
+# Worker processes cannot import the tests: toys travel to them by value.
+cloudpickle.register_pickle_by_value(toys)
+
+SLOW = 40_000
+"""Steps that take a worker a few seconds."""
+
+
+def make_pool(spec: WorkerSpec, workers: int, max_restarts: int = 3) -> RayPool:
+    return RayPool(spec, workers, max_restarts=max_restarts, clock=time.monotonic)
+
+
+class TestRayPool(PoolSuite):
+    def make(self, spec: WorkerSpec, workers: int) -> RayPool:
+        return make_pool(spec, workers)
+
+
+def test_a_killed_worker_leaves_and_comes_back_and_its_work_is_lost() -> None:
+    spec = corridor_spec()
+    pool = make_pool(spec, 1)
+    try:
+        wait_for(pool, Joined)
+        pool.publish(weights(1))
+        for sequence in range(2):
+            pool.submit(piece("env-0", sequence, SLOW))
+        first_pid = pool.pids["env-0"]
+        os.kill(first_pid, signal.SIGKILL)
+        (left,) = wait_for(pool, Left)
+        assert isinstance(left, Left)
+        assert left.worker == "env-0"
+        assert "ActorUnavailableError" in left.reason or "ActorDiedError" in left.reason
+        assert pool.pids == {}
+        # The caller has not heard of it yet: what it submits now goes down with the rest.
+        pool.submit(piece("env-0", 2))
+        (joined,) = wait_for(pool, Joined)
+        assert (joined.worker, pool.restarts) == ("env-0", 1)
+        assert pool.pids["env-0"] != first_pid
+        again = piece("env-0", 3)
+        pool.submit(again)
+        (arrived,) = wait_for(pool, Arrived)
+        assert isinstance(arrived, Arrived)
+        assert arrived.token == again.token
+        for sequence in range(3):
+            with pytest.raises(KeyError):
+                pool.take(piece("env-0", sequence).token)
+        same_payload(pool.take(again.token), Worker(0, spec).run(again, weights(1)))
+        assert pool.events(0.2) == []
+    finally:
+        pool.close()
+
+
+def test_a_pool_goes_on_with_the_workers_it_has_and_ends_with_the_last() -> None:
+    pool = make_pool(corridor_spec(), 2, max_restarts=0)
+    try:
+        wait_for(pool, Joined, 2)
+        pool.publish(weights(1))
+        pool.submit(piece("env-0", 0, SLOW))
+        os.kill(pool.pids["env-0"], signal.SIGKILL)
+        wait_for(pool, Left)
+        pool.submit(piece("env-1", 1))
+        wait_for(pool, Arrived)
+        pool.take(piece("env-1", 1).token)
+        pool.submit(piece("env-1", 2, SLOW))
+        os.kill(pool.pids["env-1"], signal.SIGKILL)
+        wait_for(pool, Left)
+        for _ in range(2):
+            with pytest.raises(PoolExhausted, match="no worker is left; env-1 was the last: ActorDiedError"):
+                wait_for(pool, Joined)
+    finally:
+        pool.close()
+
+
+def test_closing_ends_the_processes() -> None:
+    pool = make_pool(corridor_spec(), 1)
+    wait_for(pool, Joined)
+    pid = pool.pids["env-0"]
+    pool.close()
+    deadline = time.monotonic() + 20
+    while os.path.exists(f"/proc/{pid}") and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not os.path.exists(f"/proc/{pid}")
+
+
+def test_it_wants_ray(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    with pytest.raises(RuntimeError, match="Ray is not initialised"):
+        make_pool(corridor_spec(), 1)
