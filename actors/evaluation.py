@@ -45,7 +45,7 @@ def play_episodes(
     envs = environment.num_envs
     slots = np.arange(envs)
     to_play = (episodes - slots + envs - 1) // envs
-    scores = {"return": np.zeros(episodes, np.float32), "length": np.zeros(episodes, np.int64)}
+    scores: Scores = {"return": np.zeros(episodes, np.float32), "length": np.zeros(episodes, np.int64)}
     played = np.zeros(envs, np.int64)
     returns = np.zeros(envs)
     lengths = np.zeros(envs, np.int64)

@@ -45,6 +45,9 @@ class WorkResult:
         payload: `Columns` of a rollout, `Scores` of an evaluation.
         compute_seconds: time in the worker.
         stats: plain numbers by name.
+        stream: of a rollout: the sequence number of the work with which its environments began.
+        first_step: of a rollout: how many vector steps they had taken since then. With ``stream`` it tells whether a
+            rollout goes on where another one stopped, whatever was lost in between.
     """
 
     token: Token
@@ -55,6 +58,8 @@ class WorkResult:
     payload: Columns | Scores
     compute_seconds: float
     stats: dict[str, float] = field(default_factory=dict)
+    stream: int = 0
+    first_step: int = 0
 
 
 def payload_nbytes(result: WorkResult) -> int:

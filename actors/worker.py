@@ -55,6 +55,16 @@ class WorkerSpec:
                 raise ValueError(f"{name} is {value}: it must be at least 1")
 
 
+@dataclass
+class _Playing:
+    """Rollouts since a worker's last beginning: which beginning, and how many vector steps ago."""
+
+    stream: int
+    rollout: Rollout
+    explore: np.random.Generator
+    steps: int = 0
+
+
 class Worker:
     """Does rollouts and evaluations, one at a time.
 
@@ -75,8 +85,7 @@ class Worker:
         self._version: int | None = None
         self._environment = spec.environment("train", spec.num_envs)
         self._evaluation_environment: VectorEnvironment | None = None
-        self._rollout: Rollout | None = None
-        self._explore: np.random.Generator | None = None
+        self._playing: _Playing | None = None
 
     def run(self, assign: Assign, state: PolicyState) -> WorkResult:
         """Do one piece of work with these weights.
@@ -99,8 +108,7 @@ class Worker:
 
     def reset(self) -> None:
         """Begin anew with the next rollout."""
-        self._rollout = None
-        self._explore = None
+        self._playing = None
 
     def close(self) -> None:
         """Free what the environments hold."""
@@ -109,12 +117,15 @@ class Worker:
             self._evaluation_environment.close()
 
     def _roll_out(self, assign: Assign, state: PolicyState, started: float) -> WorkResult:
-        if self._rollout is None or self._explore is None:
-            self._rollout, self._explore = self._begin(assign.token.sequence)
-        columns = self._rollout.run(
-            self._policy.act, assign.amount, state.exploration, self._explore, version=state.version
+        if self._playing is None:
+            self._playing = self._begin(assign.token.sequence)
+        playing = self._playing
+        columns = playing.rollout.run(
+            self._policy.act, assign.amount, state.exploration, playing.explore, version=state.version
         )
-        totals = self._rollout.totals
+        first_step = playing.steps
+        playing.steps += len(columns["action"])
+        totals = playing.rollout.totals
         stats = {
             "episodes": float(totals.count),
             "return_sum": totals.return_sum,
@@ -130,16 +141,18 @@ class Worker:
             payload=columns,
             compute_seconds=time.perf_counter() - started,
             stats=stats,
+            stream=playing.stream,
+            first_step=first_step,
         )
 
-    def _begin(self, sequence: int) -> tuple[Rollout, np.random.Generator]:
+    def _begin(self, sequence: int) -> _Playing:
         rollout = Rollout(
             self._environment,
             stream(self._spec.seed, "rollout", self._index, sequence),
             first_episode=sequence * _EPISODES_PER_BEGINNING,
             record_legal=self._spec.record_legal,
         )
-        return rollout, stream(self._spec.seed, "explore", self._index, sequence)
+        return _Playing(sequence, rollout, stream(self._spec.seed, "explore", self._index, sequence))
 
     def _evaluate(self, assign: Assign, started: float) -> WorkResult:
         if self._evaluation_environment is None:

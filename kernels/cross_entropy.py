@@ -22,7 +22,7 @@ def categorical_loss(
         logits: ``[..., K]`` floating; -inf masks a bin, as long as no target has mass there.
         probs: ``[..., K]``, target distributions; no gradient may be asked for.
         weight: ``[...]`` or None, multiplies each sample's loss before it is reduced. A sample of weight 0 counts for
-            nothing: its loss and gradient are 0 whatever its logits are.
+            nothing: its loss and gradient are 0, and its logits and probabilities may be anything.
         reduction: ``"none"``: the weighted losses ``[...]``; ``"sum"``: their sum; ``"mean"``: their sum over the
             number of samples; ``"weighted_mean"``: their sum over the sum of the weights. Means of nothing are NaN, as
             in torch.
@@ -40,7 +40,7 @@ def categorical_loss(
         raise ValueError("probs requires a gradient: targets are constants, detach it")
     check_weight(weight, logits.shape[:-1])
     log_probabilities = log_softmax(ignore_unweighted(logits, weight))
-    return reduce_loss(cross_entropy(log_probabilities, probs), weight, reduction)
+    return reduce_loss(cross_entropy(log_probabilities, ignore_unweighted(probs, weight)), weight, reduction)
 
 
 def log_softmax(logits: torch.Tensor) -> torch.Tensor:

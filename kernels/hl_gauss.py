@@ -75,6 +75,20 @@ def hl_gauss_loss(
 ) -> tuple[torch.Tensor, HLGaussStats]: ...
 
 
+@overload
+def hl_gauss_loss(
+    logits: torch.Tensor,
+    target: torch.Tensor,
+    support: Support,
+    *,
+    projection: Projection = ...,
+    weight: torch.Tensor | None = ...,
+    reduction: Reduction = ...,
+    out_of_range: OutOfRange = ...,
+    return_stats: bool,
+) -> torch.Tensor | tuple[torch.Tensor, HLGaussStats]: ...
+
+
 def hl_gauss_loss(
     logits: torch.Tensor,
     target: torch.Tensor,

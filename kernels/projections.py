@@ -55,7 +55,8 @@ def target_probabilities(
     value = target.double().clamp(support.lowest, support.highest)
     match projection:
         case "hl_gauss":
-            return _gaussian_mass(_grid_position(value, support) + 0.5, support, dtype)
+            position = (_grid_position(value, support) + 0.5).clamp(0, support.bins)
+            return _gaussian_mass(position, support, dtype)
         case "two_hot":
             return _hat(_mean_preserving_position(value, support), support.bins, dtype)
         case "one_hot":
@@ -103,7 +104,8 @@ def project_categorical(
 
 def _grid_position(value: torch.Tensor, support: Support) -> torch.Tensor:
     """Where values lie in float64, counted in bins from the centre of bin 0."""
-    return (support.to_grid(value) - support.first_centre) / support.width
+    from_vmin = (support.to_grid(value) - support.vmin) / support.width
+    return from_vmin - 0.5 if support.anchor == "edges" else from_vmin
 
 
 def _mean_preserving_position(value: torch.Tensor, support: Support) -> torch.Tensor:

@@ -153,7 +153,9 @@ class Support:
 
 
 def _linspace(start: float, end: float, steps: int, device: torch.device | str | None) -> torch.Tensor:
-    return torch.linspace(start, end, steps, dtype=torch.float64, device=device)
+    # torch.linspace does not mirror exactly: from -1 to 1 it can miss 0.
+    share = torch.arange(1 - steps, steps, 2, dtype=torch.float64, device=device) / (steps - 1)
+    return (start + end) / 2 + (end - start) / 2 * share
 
 
 def _symmetric_sum(terms: torch.Tensor) -> torch.Tensor:

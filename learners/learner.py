@@ -70,7 +70,7 @@ class Policy(Protocol):
         exploration: Exploration,
         generator: np.random.Generator,
     ) -> np.ndarray:
-        """Actions ``[N] int64`` for observations ``{field: [N, ...]}`` and, where there is one, ``legal [N, A] bool``."""
+        """Actions ``[N] int64`` for observations ``{field: [N, ...]}`` and, if there is one, ``legal [N, A] bool``."""
         ...
 
     def load_tensors(self, tensors: Mapping[str, np.ndarray]) -> None:

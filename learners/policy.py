@@ -10,7 +10,7 @@ import torch
 from .encodings.spec import EnvironmentSpec
 from .learner import Exploration
 from .networks.config import NetworkConfig
-from .networks.value_module import ValueModule, build_value_module
+from .networks.value_module import ValueModule, build_value_module, check_fit
 from .replay.uniform import distinct_rows
 from .values.config import ValueConfig
 
@@ -53,11 +53,8 @@ class QPolicy:
 
     def load_tensors(self, tensors: Mapping[str, np.ndarray]) -> None:
         """Take over published weights. Raises ValueError for other names or shapes."""
-        state = {name: torch.from_numpy(np.array(part)) for name, part in tensors.items()}
-        try:
-            self.module.load_state_dict(state)
-        except RuntimeError as error:
-            raise ValueError(f"published weights do not fit this policy's network: {error}") from error
+        check_fit("published weights are", tensors, self.module.state_dict())
+        self.module.load_state_dict({name: torch.from_numpy(np.array(part)) for name, part in tensors.items()})
 
     def _distinct(
         self, observation: Mapping[str, np.ndarray], legal: np.ndarray | None
@@ -93,4 +90,3 @@ def _mixed_with_uniform(
     else:
         action[stray] = np.where(legal[stray], generator.random((len(stray), num_actions)), -1.0).argmax(axis=1)
     return action
-

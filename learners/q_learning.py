@@ -16,7 +16,7 @@ from torch import nn
 
 from .batch import Batch, Observation
 from .learner import Loss, SharedTensors, UpdateStats
-from .networks.value_module import ValueModule
+from .networks.value_module import ValueModule, check_fit
 from .policy import QPolicy
 from .q_learning_config import QLearningConfig
 from .randomness import restore_stream, stream_state
@@ -51,6 +51,9 @@ class QLearner:
             contrast_actions: ``[C] int64``, the actions that the regulariser may draw; None for all. What training
                 must never see stays out here.
             device: where to compute.
+
+        Raises:
+            ValueError: no action is left to the regulariser, or one is not of the module's.
         """
         self._plain = module.to(device)
         self.module = self._plain
@@ -58,7 +61,7 @@ class QLearner:
         self._average = copy.deepcopy(self._plain).requires_grad_(False)
         self._config = config
         self._generator = generator
-        self._contrast_actions = np.arange(module.num_actions) if contrast_actions is None else contrast_actions
+        self._contrast_actions = _checked_contrast(contrast_actions, module.num_actions)
         self._device = device
         self._parameters = [p for p in self._plain.parameters() if p.requires_grad]
         self._optimiser = torch.optim.Adam(self._parameters, lr=0.0, eps=config.adam_epsilon, fused=True)
@@ -111,7 +114,7 @@ class QLearner:
         return {name: part.detach().cpu().numpy().copy() for name, part in self._average.state_dict().items()}
 
     def shared(self) -> SharedTensors:
-        """The module's parameters, as means, and its buffers."""
+        """The module's parameters, as means, and its persistent buffers: the weights themselves, not copies."""
         parameters: SharedTensors = {name: (part.detach(), "mean") for name, part in self._plain.named_parameters()}
         persistent = self._plain.state_dict()
         for name, part in self._plain.named_buffers():
@@ -126,18 +129,13 @@ class QLearner:
             ValueError: other names or shapes than `shared` gives.
         """
         own = self.shared()
-        if tensors.keys() != own.keys():
-            raise ValueError(f"shared tensors differ in {sorted(tensors.keys() ^ own.keys())}")
+        check_fit("shared tensors are", tensors, {name: part for name, (part, _) in own.items()})
         with torch.no_grad():
             for name, (part, _) in own.items():
-                if tensors[name].shape != part.shape:
-                    raise ValueError(
-                        f"shared tensor {name} is {list(tensors[name].shape)}, expected {list(part.shape)}"
-                    )
                 part.copy_(tensors[name])
 
     def state_dict(self) -> dict[str, Any]:
-        """Weights, target, averages, Adam's moments by parameter name, step, stream."""
+        """Weights, target, averages, Adam's moments by parameter name, step, progress, stream: copies."""
         names = [name for name, p in self._plain.named_parameters() if p.requires_grad]
         moments = {
             name: {key: part.detach().clone() for key, part in self._optimiser.state[parameter].items()}
@@ -146,6 +144,7 @@ class QLearner:
         }
         return {
             "updates": self.updates,
+            "progress": self._progress,
             "stream": stream_state(self._generator),
             "module": _copied(self._plain),
             "target": _copied(self._target),
@@ -159,16 +158,20 @@ class QLearner:
         Raises:
             ValueError: it is of another network.
         """
-        try:
-            self._plain.load_state_dict(state["module"])
-            self._target.load_state_dict(state["target"])
-            self._average.load_state_dict(state["average"])
-        except RuntimeError as error:
-            raise ValueError(f"the checkpoint is of another network: {error}") from error
-        for name, parameter in self._plain.named_parameters():
-            if name in state["adam"]:
-                self._optimiser.state[parameter] = {key: part.clone() for key, part in state["adam"][name].items()}
+        modules = {"module": self._plain, "target": self._target, "average": self._average}
+        for name, module in modules.items():
+            check_fit(f"the checkpoint's {name} weights are", state[name], module.state_dict())
+        for name, module in modules.items():
+            module.load_state_dict(state[name])
+        self._optimiser.state.clear()
+        parameters = dict(self._plain.named_parameters())
+        for name, moments in state["adam"].items():
+            parameter = parameters[name]
+            self._optimiser.state[parameter] = {
+                key: part.to(parameter.device, copy=True) for key, part in moments.items()
+            }
         self._generator = restore_stream(state["stream"])
+        self._progress = float(state["progress"])
         self.updates = int(state["updates"])
 
     def _learning_rate(self, progress: float) -> float:
@@ -211,11 +214,22 @@ class QLearner:
     def _follow(self) -> None:
         # A young average forgets fast, so that first weights do not linger in it.
         decay = min(self._config.average_decay, self.updates / (self.updates + 19.0))
-        averages = list(self._average.parameters())
-        torch._foreach_lerp_(averages, list(self._plain.parameters()), 1.0 - decay)
+        averages: list[torch.Tensor] = list(self._average.parameters())
+        newest: list[torch.Tensor] = list(self._plain.parameters())
+        torch._foreach_lerp_(averages, newest, 1.0 - decay)
         every = self._config.target_update_every
         if every and self.updates % every == 0:
             self._target.load_state_dict(self._plain.state_dict())
+
+
+def _checked_contrast(actions: np.ndarray | None, num_actions: int) -> np.ndarray:
+    if actions is None:
+        return np.arange(num_actions)
+    if actions.ndim != 1 or not actions.size or actions.dtype.kind != "i":
+        raise ValueError(f"contrast_actions is {actions.dtype}{list(actions.shape)}: it must be [C] int64, C >= 1")
+    if actions.min() < 0 or actions.max() >= num_actions:
+        raise ValueError(f"contrast_actions span {actions.min()}..{actions.max()}, expected 0..{num_actions - 1}")
+    return actions
 
 
 def _copied(module: nn.Module) -> dict[str, torch.Tensor]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from .schedules import Schedule
 from .settings import Settings
@@ -29,3 +29,10 @@ class QLearningConfig(Settings):
     )
     cql_actions: int = Field(64, ge=0, description="actions drawn for the regulariser's log-sum-exp; 0 takes all")
     exploration_top: int = Field(64, ge=1, description="best actions that a softmax policy draws from")
+
+    @field_validator("learning_rate", "cql_weight")
+    @classmethod
+    def _check_sign(cls, schedule: Schedule) -> Schedule:
+        if schedule.start < 0 or (schedule.end or 0.0) < 0:
+            raise ValueError(f"a schedule from {schedule.start} to {schedule.end}: neither may be negative")
+        return schedule

@@ -61,11 +61,20 @@ class RayConfig(Settings):
     """Which Ray does the work. RAY_ADDRESS, where it is set, has the same meaning as ``address``."""
 
     address: str | None = may_change_on_resume(None, description="of a running cluster; None starts a local one")
-    metrics_port: int | None = may_change_on_resume(
-        None, ge=1, le=65535, description="where the local Ray exports Prometheus metrics; None takes a free port"
-    )
     start_timeout_seconds: float = may_change_on_resume(
         60.0, gt=0, description="how long to wait for the cluster and for the first worker"
+    )
+
+
+class MetricsConfig(Settings):
+    """Where Prometheus finds the metrics."""
+
+    port: int | None = may_change_on_resume(
+        None,
+        ge=1,
+        le=65535,
+        description="of this machine. None: a local Ray takes a free port, a run without Ray serves none. "
+        "A cluster that runs already has ports of its own",
     )
 
 
@@ -95,6 +104,7 @@ class RunConfig(Settings):
         False, description="bitwise the same weights from the same seed, also across a kill and a resume"
     )
     ray: RayConfig = RayConfig()
+    metrics: MetricsConfig = MetricsConfig()
 
     @model_validator(mode="after")
     def _check(self) -> RunConfig:

@@ -52,6 +52,12 @@ def preset_names() -> list[str]:
     return sorted(file.name.removesuffix(".yaml") for file in files if file.name.endswith(".yaml"))
 
 
+def preset_title(name: str) -> str:
+    """A preset's first line, which is a comment and says what it is for; empty where it has none."""
+    first = (resources.files(f"{__package__}.presets") / f"{name}.yaml").read_text(encoding="utf-8").partition("\n")[0]
+    return first.removeprefix("#").strip() if first.startswith("#") else ""
+
+
 def load_config(source: str, overrides: Sequence[str] = ()) -> RunConfig:
     """A preset by its name, or a YAML file by its path, with ``a.b=value`` overrides.
 

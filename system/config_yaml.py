@@ -97,7 +97,7 @@ def read_yaml(text: str) -> Any:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
-        raise YamlError(f"{where}{error.problem or error.context}") from error
+        raise YamlError(f"{where}{', '.join(filter(None, (error.context, error.problem)))}") from error
     except yaml.YAMLError as error:
         raise YamlError(" ".join(str(error).split())) from error
 

@@ -74,7 +74,13 @@ def check_poolable(configs: Sequence[RunConfig]) -> None:
     """Raises ValueError, naming the first field, where runs differ in more than what does not change their results."""
     if not configs:
         raise ValueError("there are no runs to evaluate: name at least one run directory")
-    kept = [config.model_dump(exclude={"seed", "ray", "checkpoints", "actors", "device"}) for config in configs]
+    seeds = [config.seed for config in configs]
+    if twice := [seed for seed in seeds if seeds.count(seed) > 1]:
+        raise ValueError(f"runs have the seed {twice[0]} twice: pool runs of different seeds, each once")
+    kept = [
+        config.model_dump(exclude={"seed", "ray", "metrics", "checkpoints", "device", "torch_threads"})
+        for config in configs
+    ]
     for other in kept[1:]:
         for field, value in kept[0].items():
             if other[field] != value:

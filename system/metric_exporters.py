@@ -32,6 +32,7 @@ class RayExporter:
 
     For a process that has joined a Ray cluster. A figure is there to be scraped after at most the cluster's
     ``metrics_report_interval_ms`` (10 s where it is not set). Ray adds labels, ``WorkerId`` among them: sum without it.
+    Ray keeps a histogram's values by bucket alone, so its ``_sum`` is that of the buckets' middles.
     """
 
     def __init__(self) -> None:

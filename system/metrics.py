@@ -60,23 +60,23 @@ EVALUATION_RETURN = Metric("isogon_evaluation_return", "gauge", "1", "Mean retur
 
 LEARNER_UPDATES = Metric("isogon_learner_updates_total", "counter", "updates", "Optimiser steps")
 LEARNER_LOSS = Metric("isogon_learner_loss_nats", "gauge", "nats", "Loss of the newest update")
-LEARNER_GRADIENT_NORM = Metric(
-    "isogon_learner_gradient_norm", "gauge", "1", "Norm of the newest gradient, before clipping"
-)
-LEARNER_LEARNING_RATE = Metric("isogon_learner_learning_rate", "gauge", "1", "Learning rate of the newest update")
-LEARNER_TARGETS_CLIPPED = Metric(
+GRADIENT_NORM = Metric("isogon_learner_gradient_norm", "gauge", "1", "Norm of the newest gradient, before clipping")
+LEARNING_RATE = Metric("isogon_learner_learning_rate", "gauge", "1", "Learning rate of the newest update")
+TARGETS_CLIPPED = Metric(
     "isogon_learner_targets_clipped_total", "counter", "targets", "Targets outside the support, moved to its edge"
 )
 
 REPLAY_SIZE = Metric("isogon_replay_size_transitions", "gauge", "transitions", "Transitions held for sampling")
 
-POOL_WORKERS = Metric("isogon_pool_workers", "gauge", "workers", "Workers that are up")
-POOL_WORKER_RESTARTS = Metric(
+WORKERS = Metric("isogon_pool_workers", "gauge", "workers", "Workers that are up")
+WORKER_RESTARTS = Metric(
     "isogon_pool_worker_restarts_total", "counter", "restarts", "Workers that were lost and replaced"
 )
-POOL_QUEUE = Metric("isogon_pool_queue_results", "gauge", "results", "Results that wait to be taken in")
-POOL_IN_FLIGHT = Metric("isogon_pool_assignments_in_flight", "gauge", "assignments", "Work handed out, not yet back")
-POOL_DROPPED = Metric("isogon_pool_results_dropped_total", "counter", "results", "Results that were not applied")
+QUEUE_RESULTS = Metric("isogon_pool_queue_results", "gauge", "results", "Results that wait to be taken in")
+ASSIGNMENTS_IN_FLIGHT = Metric(
+    "isogon_pool_assignments_in_flight", "gauge", "assignments", "Work handed out, not yet back"
+)
+RESULTS_DROPPED = Metric("isogon_pool_results_dropped_total", "counter", "results", "Results that were not applied")
 
 POLICY_VERSION = Metric("isogon_policy_version", "gauge", "1", "Newest published version of the weights")
 POLICY_STALENESS = Metric(
@@ -159,8 +159,8 @@ class MetricsRecorder:
         series = self._find(metric, "counter", labels)
         if not 0 <= amount < math.inf:
             raise ValueError(f"{metric.name} cannot go up by {amount}: amount must be finite and at least 0")
-        series.total += amount
-        series.pending += amount
+        series.total += float(amount)
+        series.pending += float(amount)
 
     def set(self, metric: Metric, value: float, **labels: str) -> None:
         """Set a gauge; NaN says that there is no value. Raises ValueError as `count`."""
@@ -173,7 +173,7 @@ class MetricsRecorder:
         series = self._find(metric, "histogram", labels)
         if not math.isfinite(value):
             raise ValueError(f"{metric.name} cannot observe {value}: value must be finite")
-        series.total += value
+        series.total += float(value)
         series.observations += 1
         series.pending_values.append(float(value))
 

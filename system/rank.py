@@ -105,13 +105,14 @@ class Rank:
         )
         self.counters = Counters()
         self._published_at = 0
-        self._checkpoint_at = (0, 0.0)
+        self._checkpoint_at: tuple[int | None, float] = (None, 0.0)
         self._reported_at = 0.0
+        self._figures = coordinator.figures()
 
     def run(self) -> None:
         """Train until the budget is used up."""
         self._clock.start()
-        self._checkpoint_at = (self.counters.updates, self._clock.seconds())
+        self._checkpoint_at = (self._checkpoint_at[0], self._clock.seconds())
         self._publish()
         while (share := self.share()) < 1.0:
             self._ask()
@@ -165,12 +166,20 @@ class Rank:
         self._clock.base = self.counters.seconds
         self._sink.env_steps = self.counters.env_steps
         self._coordinator.load_state_dict(run["coordinator"])
+        self._figures = self._coordinator.figures()
         self._recorder.load_state_dict(run["metrics"])
+        self._checkpoint_at = (self.counters.updates, 0.0)
         if "replay" in parts:
             self._replay.load_state_dict(parts["replay"])
 
     def checkpoint(self) -> None:
-        """Write a checkpoint now. A deterministic run then begins its players anew, as one that resumes here does."""
+        """Write a checkpoint, unless nothing was learnt since the last one.
+
+        A deterministic run then begins its players anew, as one that resumes here does.
+        """
+        if self._checkpoint_at[0] == self.counters.updates:
+            return
+        started = time.perf_counter()
         with self._timed("checkpoint"):
             if self._config.deterministic:
                 self._coordinator.drain(timeout=self._config.ray.start_timeout_seconds)
@@ -181,6 +190,7 @@ class Rank:
             self._checkpoint_at = (self.counters.updates, self._clock.seconds())
             if self._config.deterministic:
                 self._publish()
+        self._recorder.observe(m.CHECKPOINT_SECONDS, time.perf_counter() - started)
 
     def _ask(self) -> None:
         if self.phase() == "offline":
@@ -260,9 +270,9 @@ class Rank:
     def _checkpoint_if_due(self) -> None:
         config = self._config.checkpoints
         updates, seconds = self._checkpoint_at
-        by_updates = config.every_updates and self.counters.updates - updates >= config.every_updates
+        by_updates = config.every_updates and self.counters.updates - (updates or 0) >= config.every_updates
         by_time = config.every_seconds and self._clock.seconds() - seconds >= config.every_seconds
-        if self.counters.updates > updates and (by_updates or by_time):
+        if by_updates or by_time:
             self.checkpoint()
 
     def _report_if_due(self, share: float) -> None:
@@ -277,6 +287,9 @@ class Rank:
         self._recorder.set(m.ASSIGNMENTS_IN_FLIGHT, figures.in_flight)
         self._recorder.set(m.POLICY_STALENESS, figures.staleness)
         self._recorder.set(m.WORKERS, figures.workers)
+        self._recorder.count(m.WORKER_RESTARTS, figures.worker_restarts - self._figures.worker_restarts)
+        self._recorder.count(m.RESULTS_DROPPED, figures.dropped - self._figures.dropped)
+        self._figures = figures
         self._recorder.flush()
         self._log(self._row())
         progress = self._progress(share)

@@ -14,7 +14,7 @@ _OBJECT_STORE_BYTES = 256 * 2**20
 
 
 @contextmanager
-def ray_session(config: RayConfig, workers: int) -> Iterator[None]:
+def ray_session(config: RayConfig, workers: int, metrics_port: int | None) -> Iterator[None]:
     """Within it Ray is initialised. A Ray that was started here ends with it; any other is left as it was.
 
     A cluster is named by ``config.address`` or by the environment variable RAY_ADDRESS. Without either a local Ray
@@ -32,18 +32,20 @@ def ray_session(config: RayConfig, workers: int) -> Iterator[None]:
     address = config.address or os.environ.get("RAY_ADDRESS")
     if address and address != "local":
         check_ray_address(address, config.start_timeout_seconds)
-        ray.init(address=address, log_to_driver=False, logging_level="warning")
+        ray.init(address=address, log_to_driver=False, logging_level="error")
     else:
-        if config.metrics_port is not None:
-            check_port_free(config.metrics_port)
+        if metrics_port is not None:
+            check_port_free(metrics_port)
+        # Players share the cores with the learner as equals; Ray would let them yield to it.
+        os.environ.setdefault("RAY_worker_niceness", "0")
         ray.init(
             address="local",
             num_cpus=workers,
             object_store_memory=_OBJECT_STORE_BYTES,
             include_dashboard=False,
             log_to_driver=False,
-            logging_level="warning",
-            _metrics_export_port=config.metrics_port,
+            logging_level="error",
+            _metrics_export_port=metrics_port,
         )
     try:
         yield

@@ -44,6 +44,15 @@ from .run_directory_errors import (
     RunDirectoryUnwritable,
 )
 
+__all__ = [
+    "RunDirectory",
+    "RunDirectoryDamaged",
+    "RunDirectoryExists",
+    "RunDirectoryInUse",
+    "RunDirectoryMissing",
+    "RunDirectoryUnwritable",
+]
+
 _UNWRITABLE = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP})
 
 
@@ -156,7 +165,7 @@ class RunDirectory:
             raise RuntimeError(f"run directory {self.path} is not held: claim an attempt within hold()")
         if start is not None and not self.checkpoint_folder(start).is_dir():
             raise ValueError(f"start is the checkpoint {start.name}, which is not in {self._checkpoints}")
-        for folder in (self.path, self._attempts, self._checkpoints):
+        for folder in (self.path, self._checkpoints, *self._attempts.iterdir()):
             remove_leftovers(folder)
         return claim_attempt(self._attempts, start)
 

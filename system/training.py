@@ -18,7 +18,8 @@ from .callbacks import Callback
 from .checkpoints import Checkpoint
 from .config import RunConfig
 from .coordinate import Coordinator
-from .metrics import MetricsRecorder, build_exporter
+from .metric_exporters import NullExporter, PrometheusExporter, RayExporter
+from .metrics import Exporter, MetricsRecorder
 from .offline_games import record_offline_games
 from .rank import Rank
 from .ray_session import ray_session
@@ -70,7 +71,7 @@ class TrainingAttempt:
         with ExitStack() as stack:
             if config.actors.pool == "ray":
                 self.say("starting Ray")
-                stack.enter_context(ray_session(config.ray, config.actors.workers))
+                stack.enter_context(ray_session(config.ray, config.actors.workers, config.metrics.port))
             rank = self._build_rank(spec, checkpoint, stack)
             try:
                 rank.run()
@@ -96,13 +97,15 @@ class TrainingAttempt:
         scheduler = EqualSplit(
             self.attempt.number, config.actors.steps_per_assignment, config.actors.assignments_in_flight
         )
+        recorder = MetricsRecorder(config.name, _build_exporter(config))
+        stack.callback(recorder.close)
         rank = Rank(
             config,
             learner=learner,
             replay=replay,
             sink=sink,
             coordinator=Coordinator(scheduler, pool, sink, self._clock.seconds),
-            recorder=MetricsRecorder(config.name, build_exporter(in_ray=config.actors.pool == "ray")),
+            recorder=recorder,
             clock=self._clock,
             callbacks=self.callbacks,
             evaluation_episodes=evaluation_episodes(config),
@@ -112,10 +115,10 @@ class TrainingAttempt:
         if checkpoint is not None:
             rank.load_state_dict(checkpoint.parts)
         # Workers start meanwhile.
-        if config.offline and isinstance(config.environment, WordleConfig) and len(replay) == 0:
-            if rank.phase() == "offline":
-                self.say(f"recording {config.offline.steps:,} steps of the data policy's games")
-                sink.insert_recorded(record_offline_games(config.environment, config.offline, config.seed))
+        offline, environment = config.offline, config.environment
+        if offline and isinstance(environment, WordleConfig) and len(replay) == 0 and rank.phase() == "offline":
+            self.say(f"recording {offline.steps:,} steps of the data policy's games")
+            sink.insert_recorded(record_offline_games(environment, offline, config.seed))
         return rank
 
     def _save(self, updates: int, parts: Mapping[str, Any]) -> None:
@@ -126,3 +129,9 @@ class TrainingAttempt:
 
     def _log(self, row: Mapping[str, Any]) -> None:
         self.directory.append_metrics(self.attempt, row)
+
+
+def _build_exporter(config: RunConfig) -> Exporter:
+    if config.actors.pool == "ray":
+        return RayExporter()
+    return NullExporter() if config.metrics.port is None else PrometheusExporter(port=config.metrics.port)

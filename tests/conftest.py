@@ -8,6 +8,9 @@ import pytest
 import torch
 
 torch.set_num_threads(1)
+pytest.register_assert_rewrite(
+    "tests.actors.environment_suite", "tests.actors.pool_suite", "tests.schedulers.scheduler_suite"
+)
 
 
 @pytest.fixture(scope="session")

@@ -1,1 +1,6 @@
-"""(to be written)"""
+"""Encodings: what environments and networks must agree on, computed from observations alone."""
+
+from .spec import ArraySpec, EnvironmentSpec
+from .words import LetterKnowledge, letter_knowledge, word_features, word_letters
+
+__all__ = ["ArraySpec", "EnvironmentSpec", "LetterKnowledge", "letter_knowledge", "word_features", "word_letters"]

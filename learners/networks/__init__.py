@@ -1,1 +1,17 @@
-"""(to be written)"""
+"""Networks: torsos, which encode observations, and `ValueModule`, a torso with its value head."""
+
+from .config import LetterTiedConfig, MLPConfig, NetworkConfig
+from .letter_tied import LetterTiedTorso, WordScorer
+from .mlp import MLPTorso
+from .value_module import ValueModule, build_value_module
+
+__all__ = [
+    "LetterTiedConfig",
+    "LetterTiedTorso",
+    "MLPConfig",
+    "MLPTorso",
+    "NetworkConfig",
+    "ValueModule",
+    "WordScorer",
+    "build_value_module",
+]

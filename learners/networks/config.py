@@ -13,11 +13,13 @@ class MLPConfig(Settings):
     """A multi-layer perceptron over the flattened observation."""
 
     kind: Literal["mlp"] = "mlp"
-    hidden: tuple[int, ...] = Field((128, 128), min_length=1, description="units of each ReLU layer")
+    hidden: tuple[Annotated[int, Field(ge=1)], ...] = Field(
+        (128, 128), min_length=1, description="units of each ReLU layer"
+    )
 
 
 class LetterTiedConfig(Settings):
-    """Wordle: words are scored by their letters, with weights shared by all letters, so that unseen words have values."""
+    """Wordle: words are scored by their letters, with weights shared by all letters: unseen words have values too."""
 
     kind: Literal["letter_tied"] = "letter_tied"
     hidden: int = Field(256, ge=1, description="units of each of the two board layers")

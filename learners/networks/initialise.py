@@ -7,7 +7,7 @@ from torch import nn
 
 
 def initialise_linear(module: nn.Module, generator: torch.Generator) -> None:
-    """Every linear layer in ``module`` as torch does it by default (uniform in +-1/sqrt(inputs)), from ``generator``."""
+    """Draw every linear layer in ``module`` from ``generator`` as torch does: uniform in +-1/sqrt(inputs)."""
     for layer in module.modules():
         if isinstance(layer, nn.Linear):
             bound = layer.in_features**-0.5

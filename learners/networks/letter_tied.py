@@ -7,7 +7,7 @@ combination of them (`WordScorer`). Nothing in it has a weight for one particula
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import nn
@@ -23,6 +23,7 @@ from ..encodings.words import (
     letter_knowledge,
     word_features,
 )
+from ..values.forms import Hidden
 from .config import LetterTiedConfig
 from .initialise import initialise_linear
 
@@ -35,7 +36,7 @@ _BOARDS_AT_ONCE = 16
 
 
 class LetterTiedTorso(nn.Module):
-    """Boards to ``{"features": [B, D], "letters": [B, R, 208]}``."""
+    """Boards to ``{"features": [B, D], "letters": [B, 208, R]}``."""
 
     observations_repeat = True
     """Many boards of a vector or a batch are alike (all empty ones are): encoding each once pays."""
@@ -57,11 +58,12 @@ class LetterTiedTorso(nn.Module):
         self.count = nn.Sequential(
             nn.Linear(COUNT_FEATURES, _COUNT_HIDDEN), nn.ReLU(), nn.Linear(_COUNT_HIDDEN, COUNTS * self.channels)
         )
-        self.dense = nn.Linear(config.hidden, self.dense_channels * WORD_FEATURES)
+        self.dense = nn.Linear(config.hidden, self.dense_channels * WORD_FEATURES) if self.dense_channels else None
         initialise_linear(self, generator)
-        # Letters are told apart only as far as the data ask for it.
-        nn.init.normal_(self.dense.weight, std=0.01, generator=generator)
-        nn.init.zeros_(self.dense.bias)
+        if self.dense is not None:
+            # Letters are told apart only as far as the data ask for it.
+            nn.init.normal_(self.dense.weight, std=0.01, generator=generator)
+            nn.init.zeros_(self.dense.bias)
 
     def forward(self, observation: Observation) -> dict[str, torch.Tensor]:
         """Encode ``letters, colours [B, 6, 5]``."""
@@ -69,13 +71,14 @@ class LetterTiedTorso(nn.Module):
         boards = known.turn.shape[0]
         flat = [known.possible, known.green, known.at_least, known.at_most, known.turn]
         features = self.board(torch.cat([part.reshape(boards, -1) for part in flat], dim=1).float())
-        tied = torch.cat([self._cells(known), self._counts(known)], dim=2)
-        dense = self.dense(features).view(boards, self.dense_channels, WORD_FEATURES)
-        letters = torch.cat([tied[:, : self.dense_channels] + dense, tied[:, self.dense_channels :]], dim=1)
+        letters = torch.cat([self._cells(known), self._counts(known)], dim=1)
+        if self.dense is not None:
+            dense = self.dense(features).view(boards, WORD_FEATURES, self.dense_channels)
+            letters = letters + nn.functional.pad(dense, (0, self.channels - self.dense_channels))
         return {"features": features, "letters": letters}
 
     def _cells(self, known: LetterKnowledge) -> torch.Tensor:
-        """``[B, R, 130]``, for each letter and position.
+        """``[B, 130, R]``, for each letter and position.
 
         A cell's input is 15 bits of which few combinations occur: the cell net runs once on each, not on 130 B cells.
         """
@@ -86,10 +89,10 @@ class LetterTiedTorso(nn.Module):
         code = (place * weight[:3]).sum(-1) + (shared * weight[3:]).sum(-1)[..., None]
         seen, cell = torch.unique(code, return_inverse=True)
         bits = ((seen[:, None] & weight) > 0).float()
-        return nn.functional.embedding(cell.view(code.shape[0], -1), self.cell(bits)).transpose(1, 2)
+        return nn.functional.embedding(cell.view(code.shape[0], -1), self.cell(bits))
 
     def _counts(self, known: LetterKnowledge) -> torch.Tensor:
-        """``[B, R, 78]``, for each letter and count."""
+        """``[B, 78, R]``, for each letter and count."""
         least, green = known.at_least.float(), known.green.float()
         possible = known.possible.float().sum(2, keepdim=True) / POSITIONS
         letters_placed = green.sum((1, 2)) / POSITIONS
@@ -107,8 +110,8 @@ class LetterTiedTorso(nn.Module):
             (greens > 0).float(),
             least[..., :1] * possible,
         ]
-        scores = self.count(torch.cat(parts, dim=-1)).view(-1, LETTERS, COUNTS, self.channels)
-        return scores.permute(0, 3, 1, 2).reshape(-1, self.channels, LETTERS * COUNTS)
+        scores: torch.Tensor = self.count(torch.cat(parts, dim=-1))
+        return scores.view(-1, LETTERS * COUNTS, self.channels)
 
 
 class WordScorer(nn.Module):
@@ -119,10 +122,17 @@ class WordScorer(nn.Module):
     """
 
     words: torch.Tensor
+    features_of: torch.Tensor
+    features_there: torch.Tensor
 
     def __init__(self, config: LetterTiedConfig, words: Sequence[str], generator: torch.Generator) -> None:
         super().__init__()
-        self.register_buffer("words", word_features(words), persistent=False)
+        features = word_features(words)
+        # A word has at most ten of the 208 features; a pair needs only those. Shorter rows are filled with weight 0.
+        there, features_of = features.topk(2 * POSITIONS, dim=1)
+        self.register_buffer("words", features, persistent=False)
+        self.register_buffer("features_of", features_of, persistent=False)
+        self.register_buffer("features_there", there, persistent=False)
         self.linear = nn.Parameter(torch.zeros(config.channels))
         self.slope = nn.Linear(config.hidden, config.channels)
         self.threshold = nn.Linear(config.hidden, config.channels)
@@ -131,35 +141,41 @@ class WordScorer(nn.Module):
             self.linear[0] = 0.5
         nn.init.normal_(self.slope.bias, std=0.3, generator=generator)
 
-    def pairs(self, hidden: Mapping[str, torch.Tensor], row: torch.Tensor, action: torch.Tensor) -> torch.Tensor:
+    def pairs(self, hidden: Hidden, row: torch.Tensor, action: torch.Tensor) -> torch.Tensor:
         """``[P]``: scores of the words ``action [P]`` on the boards ``row [P]``."""
-        channels = torch.einsum("prw,pw->pr", hidden["letters"][row], self.words[action])
-        slope, threshold = self._board(hidden["features"])
+        letters, slope, threshold = self._board(hidden)
+        index = self.features_of[action] + row[:, None] * WORD_FEATURES
+        channels = nn.functional.embedding_bag(
+            index, letters.flatten(0, 1), mode="sum", per_sample_weights=self.features_there[action]
+        )
         return channels @ self.linear + (slope[row] * torch.relu(channels + threshold[row])).sum(1)
 
-    def shared(self, hidden: Mapping[str, torch.Tensor], actions: torch.Tensor) -> torch.Tensor:
+    def shared(self, hidden: Hidden, actions: torch.Tensor) -> torch.Tensor:
         """``[B, M]``: scores of the same words ``actions [M]`` on every board."""
         return self._score(hidden, self.words[actions])
 
-    def all(self, hidden: Mapping[str, torch.Tensor]) -> torch.Tensor:
+    def all(self, hidden: Hidden) -> torch.Tensor:
         """``[B, A]``."""
         return self._score(hidden, self.words)
 
-    def _score(self, hidden: Mapping[str, torch.Tensor], words: torch.Tensor) -> torch.Tensor:
-        slope, threshold = self._board(hidden["features"])
-        letters = hidden["letters"]
-        linear = torch.einsum("brw,r->bw", letters, self.linear) @ words.T
+    def _score(self, hidden: Hidden, words: torch.Tensor) -> torch.Tensor:
+        letters, slope, threshold = self._board(hidden)
+        linear = (letters @ self.linear) @ words.T
         # The threshold rides along as the weight of one more word feature, which is always 1.
-        letters = torch.cat([letters, threshold[..., None]], dim=2)
+        letters = torch.cat([letters, threshold[:, None]], dim=1).transpose(1, 2).contiguous()
         words = torch.cat([words, words.new_ones(len(words), 1)], dim=1).T
+        parts = torch.split(letters, _BOARDS_AT_ONCE)
         bent = [
             torch.bmm(part_slope[:, None], torch.relu_(part.flatten(0, 1) @ words).view(*part.shape[:2], -1))[:, 0]
-            for part, part_slope in zip(letters.split(_BOARDS_AT_ONCE), slope.split(_BOARDS_AT_ONCE), strict=True)
+            for part, part_slope in zip(parts, torch.split(slope, _BOARDS_AT_ONCE), strict=True)
         ]
         return linear + torch.cat(bent)
 
-    def _board(self, features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        return self.slope(features), self.threshold(features)
+    def _board(self, hidden: Hidden) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Letters' channels ``[B, 208, R]``, slopes and thresholds ``[B, R]``."""
+        if isinstance(hidden, torch.Tensor):
+            raise ValueError(f"hidden is a tensor {list(hidden.shape)}: words are scored on what LetterTiedTorso gives")
+        return hidden["letters"], self.slope(hidden["features"]), self.threshold(hidden["features"])
 
 
 def _to_letters(board: torch.Tensor) -> torch.Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import torch
@@ -23,7 +24,7 @@ class MLPTorso(nn.Module):
         self.fields = tuple(sorted(spec.observation))
         widths = [sum(math.prod(spec.observation[name].shape) for name in self.fields), *config.hidden]
         layers: list[nn.Module] = []
-        for before, after in zip(widths[:-1], widths[1:], strict=True):
+        for before, after in itertools.pairwise(widths):
             layers += [nn.Linear(before, after), nn.ReLU()]
         self.layers = nn.Sequential(*layers)
         self.features = widths[-1]
@@ -31,6 +32,7 @@ class MLPTorso(nn.Module):
 
     def forward(self, observation: Observation) -> torch.Tensor:
         """Features ``[B, D]``."""
-        fields = [observation[name].flatten(1).float() for name in self.fields]
+        # A field may be one number: the dimension added here is flattened away where it is not.
+        fields = [observation[name].unsqueeze(-1).flatten(1).float() for name in self.fields]
         features: torch.Tensor = self.layers(torch.cat(fields, dim=1))
         return features

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+import numpy as np
 import torch
 from torch import nn
 
@@ -45,8 +48,8 @@ class ValueModule(nn.Module):
     ) -> tuple[HeadLoss, torch.Tensor | None]:
         """The head's loss for pairs, and a conservative penalty where ``contrast [M]`` names actions to compare with.
 
-        The penalty, ``[P]``, is CQL's ``log(mean_m exp Q(s, a_m)) - Q(s, a)`` (Kumar et al. 2020, eq. 4, with the
-        log-sum-exp over the drawn actions and the played one).
+        The penalty, ``[P]``, is CQL's ``log(sum_m exp Q(s, a_m)) - Q(s, a)`` (Kumar et al. 2020, eq. 4), where the sum
+        goes over the contrast actions and the played one, each once. With all actions it is CQL(H) exactly.
         """
         hidden = self.torso(observation)
         loss = self.head.loss(hidden, row, action, target, weight)
@@ -54,7 +57,22 @@ class ValueModule(nn.Module):
             return loss, None
         played = self.head.kind.value(self.head.form.logits(hidden, row, action))[:, None]
         others = self.head.values_shared(hidden, contrast)[row]
+        others = others.masked_fill(contrast == action[:, None], -torch.inf)
         return loss, torch.logsumexp(torch.cat([played, others], dim=1), dim=1) - played[:, 0]
+
+
+def check_fit(what: str, tensors: Mapping[str, torch.Tensor | np.ndarray], own: Mapping[str, torch.Tensor]) -> None:
+    """Check that tensors have the names and shapes of one's own, before any of them is taken over.
+
+    Raises:
+        ValueError: they are of another network; the message begins with ``what`` and names a difference.
+    """
+    if differing := sorted(tensors.keys() ^ own.keys()):
+        raise ValueError(f"{what} of another network: {differing[0]!r} is not in both ({len(differing)} such)")
+    for name, part in own.items():
+        if tuple(tensors[name].shape) != tuple(part.shape):
+            shapes = f"{list(tensors[name].shape)}, expected {list(part.shape)}"
+            raise ValueError(f"{what} of another network: {name!r} is {shapes}")
 
 
 def build_value_module(
@@ -74,4 +92,3 @@ def build_value_module(
         torso, scorer = MLPTorso(network, spec, generator), None
     head = build_head(value, torso.features, spec.num_actions, scorer=scorer, generator=generator)
     return ValueModule(torso, head, spec.num_actions)
-

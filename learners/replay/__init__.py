@@ -1,1 +1,7 @@
-"""(to be written)"""
+"""Replay: from rollouts to transitions with their returns, and from those to batches."""
+
+from .config import ReplayConfig
+from .transitions import Returns, TransitionAssembler, n_step_returns
+from .uniform import UniformReplay
+
+__all__ = ["ReplayConfig", "Returns", "TransitionAssembler", "UniformReplay", "n_step_returns"]

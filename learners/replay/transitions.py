@@ -150,9 +150,10 @@ class TransitionAssembler:
 
 
 def _truncated_rows(columns: Mapping[str, np.ndarray]) -> np.ndarray:
-    rows = np.zeros(columns["valid"].shape, bool)
-    cut = np.zeros(rows.shape[1], bool)
-    for t in range(rows.shape[0] - 1, -1, -1):
+    steps, envs = columns["valid"].shape
+    rows = np.zeros((steps, envs), bool)
+    cut = np.zeros(envs, bool)
+    for t in range(steps - 1, -1, -1):
         cut = (cut | columns["truncated"][t]) & columns["valid"][t] & ~columns["terminated"][t]
         rows[t] = cut
     return rows

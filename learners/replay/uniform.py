@@ -42,9 +42,11 @@ class UniformReplay:
         self.inserted = 0
         self._generator = generator
         self._ring: dict[str, np.ndarray] = {}
+        self._filled = 0
+        self._next_slot = 0
 
     def __len__(self) -> int:
-        return min(self.inserted, self.capacity)
+        return self._filled
 
     def insert(self, transitions: Mapping[str, np.ndarray]) -> None:
         """Add transitions, oldest first; each array is ``[M, ...]``.
@@ -52,16 +54,17 @@ class UniformReplay:
         Raises:
             ValueError: other fields, shapes or dtypes than before, or arrays of unequal length.
         """
-        count = len(transitions["action_tm1"])
+        count = self._check(transitions)
         if not self._ring:
             self._ring = {
                 name: np.zeros((self.capacity, *part.shape[1:]), part.dtype) for name, part in transitions.items()
             }
-        self._check(transitions, count)
         kept = min(count, self.capacity)
-        slots = (self.inserted + np.arange(count - kept, count)) % self.capacity
+        slots = (self._next_slot + np.arange(count - kept, count)) % self.capacity
         for name, part in transitions.items():
             self._ring[name][slots] = part[count - kept :]
+        self._next_slot = (self._next_slot + count) % self.capacity
+        self._filled = min(self._filled + count, self.capacity)
         self.inserted += count
 
     def next_batch(self) -> Batch:
@@ -78,40 +81,52 @@ class UniformReplay:
 
     def state_dict(self) -> dict[str, Any]:
         """The ring in order of age, and where the stream stands."""
-        order = (self.inserted + np.arange(-len(self), 0)) % self.capacity
+        order = (self._next_slot + np.arange(-len(self), 0)) % self.capacity
         return {
             "inserted": self.inserted,
+            "next_slot": self._next_slot,
             "stream": stream_state(self._generator),
             "transitions": {name: part[order] for name, part in self._ring.items()},
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take up a state of `state_dict`, of a ring of any capacity."""
+        """Take up a state of `state_dict`, of a ring of any capacity; a smaller ring keeps the newest transitions."""
         transitions = state["transitions"]
-        self._ring, self.inserted = {}, 0
+        self._ring, self._filled, self._next_slot = {}, 0, 0
         if transitions:
-            # Slots follow from the number inserted, so that sampling goes on exactly as it would have.
-            self.inserted = max(state["inserted"] - len(transitions["action_tm1"]), 0)
+            count = len(transitions["action_tm1"])
+            if count >= self.capacity:
+                # The same transitions in the same slots: sampling goes on exactly as it would have.
+                self._next_slot = (state["next_slot"] - count) % self.capacity
             self.insert(transitions)
+        self.inserted = state["inserted"]
         self._generator = restore_stream(state["stream"])
 
     def check_valid(self) -> None:
         """Assert the invariants of the ring."""
-        assert self.inserted >= 0
+        assert 0 <= self._filled <= min(self.inserted, self.capacity)
+        assert 0 <= self._next_slot < self.capacity
+        assert self._filled == self.capacity or self._next_slot == self._filled
         assert all(len(part) == self.capacity for part in self._ring.values())
-        assert bool(self._ring) or self.inserted == 0
+        assert bool(self._ring) or self._filled == 0
         for name in ("reward_t", "discount_t"):
             if name in self._ring:
                 assert np.isfinite(self._ring[name]).all()
 
-    def _check(self, transitions: Mapping[str, np.ndarray], count: int) -> None:
-        if transitions.keys() != self._ring.keys():
-            raise ValueError(f"transitions have fields {sorted(transitions)}, the replay has {sorted(self._ring)}")
+    def _check(self, transitions: Mapping[str, np.ndarray]) -> int:
+        if missing := sorted({"action_tm1", "reward_t", "discount_t"} - transitions.keys()):
+            raise ValueError(f"transitions lack {', '.join(missing)}; they have the fields {sorted(transitions)}")
+        ring = self._ring or transitions
+        if transitions.keys() != ring.keys():
+            raise ValueError(f"transitions have fields {sorted(transitions)}, the replay has {sorted(ring)}")
+        count = len(transitions["action_tm1"])
         for name, part in transitions.items():
-            ring = self._ring[name]
-            if part.shape != (count, *ring.shape[1:]) or part.dtype != ring.dtype:
-                wanted = f"{ring.dtype}{[count, *ring.shape[1:]]}"
-                raise ValueError(f"transitions' {name} is {part.dtype}{list(part.shape)}, the replay has {wanted}")
+            wanted = (count, *ring[name].shape[1:])
+            if part.shape != wanted or part.dtype != ring[name].dtype:
+                raise ValueError(
+                    f"transitions' {name} is {part.dtype}{list(part.shape)}, expected {ring[name].dtype}{list(wanted)}"
+                )
+        return count
 
 
 def distinct_rows(arrays: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:

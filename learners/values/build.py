@@ -23,7 +23,8 @@ def build_head(
     """The head that a config asks for, with float32 weights on the CPU.
 
     Initial values lie near the middle of the range (mse: near 0). Bins spaced by symexp begin exactly uniform, because
-    their centres turn small differences into huge values (DreamerV3 does so too).
+    their centres turn small differences into huge values (DreamerV3 does so too). How a given scorer begins is its own
+    affair.
 
     Args:
         config: kind, form and bins.
@@ -45,9 +46,10 @@ def build_head(
             raise ValueError(f"scorer is a {type(scorer).__name__} and value.form 'full': only 'tilt' takes a scorer")
         form = FullMap(features, num_actions, support.bins if support else 1, generator, scale)
     else:
-        form = Tilt(
-            features, support, scorer or LinearScorer(features, num_actions, generator, scale), generator, scale
-        )
+        if scorer is None:
+            gain = 2 / (support.vmax - support.vmin) if support else 1.0
+            scorer = LinearScorer(features, num_actions, generator, scale, gain)
+        form = Tilt(features, support, scorer, generator, scale)
     return ValueHead(form, _kind(config, support))
 
 

@@ -143,26 +143,43 @@ class Scorer(Protocol):
 
 
 class LinearScorer(nn.Module):
-    """A score linear in the features: ``weight [A, D]``, ``bias [A]``. Arguments as in `FullMap`."""
+    """A score linear in the features: ``gain * (weight [A, D] h + bias [A])``.
 
-    def __init__(self, features: int, actions: int, generator: torch.Generator, scale: float = DEFAULT_SCALE) -> None:
+    Args:
+        features: D.
+        actions: A.
+        generator: of the initial weights; see `FullMap`.
+        scale: see `DEFAULT_SCALE`.
+        gain: constant factor, which lets weights learn alike at any range of values; see `Tilt`.
+    """
+
+    def __init__(
+        self,
+        features: int,
+        actions: int,
+        generator: torch.Generator,
+        scale: float = DEFAULT_SCALE,
+        gain: float = 1.0,
+    ) -> None:
         super().__init__()
+        self.gain = gain
         self.weight = nn.Parameter(_normal((actions, features), scale / math.sqrt(features), generator))
         self.bias = nn.Parameter(torch.zeros(actions))
 
     def pairs(self, hidden: Hidden, row: torch.Tensor, action: torch.Tensor) -> torch.Tensor:
         """Scores ``[P]``; see `Scorer`."""
         state = features(hidden).index_select(0, row)
-        return (state * self.weight.index_select(0, action)).sum(-1) + self.bias.index_select(0, action)
+        product = (state * self.weight.index_select(0, action)).sum(-1)
+        return self.gain * (product + self.bias.index_select(0, action))
 
     def shared(self, hidden: Hidden, actions: torch.Tensor) -> torch.Tensor:
         """Scores ``[B, M]``; see `Scorer`."""
         weight, bias = self.weight.index_select(0, actions), self.bias.index_select(0, actions)
-        return functional.linear(features(hidden), weight, bias)
+        return self.gain * functional.linear(features(hidden), weight, bias)
 
     def all(self, hidden: Hidden) -> torch.Tensor:
         """Scores ``[B, A]``; see `Scorer`."""
-        return functional.linear(features(hidden), self.weight, self.bias)
+        return self.gain * functional.linear(features(hidden), self.weight, self.bias)
 
 
 class Tilt(Form):
@@ -173,7 +190,8 @@ class Tilt(Form):
     gradient of the cross-entropy in the score is the predicted minus the target mean. An action costs one number, not
     W. Without a support (W = 1) the score is added to the base's number.
 
-    Centres are in grid units: units of value where the support has no transform.
+    Centres are in grid units, which without a transform are units of value. So a score is in nats per unit of value:
+    2 / (vmax - vmin) is a middling one, 1 a huge one if values reach 250.
 
     Args:
         features: D.

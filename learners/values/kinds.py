@@ -44,7 +44,8 @@ class HeadLoss:
     Attributes:
         loss: ``[P]``, weights applied, not reduced. The usual loss of a batch is its mean.
         value: ``[P]`` predicted value, detached.
-        td_error: ``[P]`` value minus target (after clamping), weights not applied, detached.
+        td_error: ``[P]`` value minus target (after clamping), weights not applied, detached. Meaningless where the
+            weight is 0.
         clipped: 0-d int64, number of targets outside the range.
     """
 
@@ -143,7 +144,6 @@ class C51(Categorical):
             self.out_of_range,
         )
         projected = project_categorical(target.reward, target.discount, target.probabilities, self.support)
-        projected = ignore_unweighted(projected, weight)
         value = self.value(logits.detach())
         return HeadLoss(
             loss=categorical_loss(logits, projected, weight=weight, reduction="none"),

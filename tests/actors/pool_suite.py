@@ -1,11 +1,14 @@
-"""What every pool is put through. A test module subclasses `PoolSuite` and says how its pool is made."""
+"""What every pool is put through.
+
+A test module subclasses `PoolSuite` and `PoolLifeSuite` and says how its pool is made.
+"""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterator
 from dataclasses import replace
-from itertools import count
+from itertools import count, pairwise
 
 import numpy as np
 import pytest
@@ -38,6 +41,7 @@ def piece(worker: str, sequence: int, amount: int = 30, kind: WorkKind = "rollou
 
 def same_payload(one: WorkResult, other: WorkResult) -> None:
     assert one.payload.keys() == other.payload.keys()
+    assert (one.stream, one.first_step) == (other.stream, other.first_step)
     for name, array in one.payload.items():
         np.testing.assert_array_equal(array, other.payload[name], err_msg=name)
 
@@ -113,6 +117,16 @@ class PoolSuite:
             for assign in mine:
                 same_payload(pool.take(assign.token), alone.run(assign, weights(1)))
 
+    def test_rollouts_tell_what_they_continue(self, pool: Pool) -> None:
+        for sequence, amount in ((80, 30), (81, 7), (82, 30)):
+            pool.submit(piece("env-0", sequence, amount))
+        wait_for(pool, Arrived, 3)
+        results = [pool.take(Token(1, "env-0", sequence)) for sequence in (80, 81, 82)]
+        assert [(result.stream, result.first_step) for result in results] == [(80, 0), (80, 10), (80, 13)]
+        for before, after in pairwise(results):
+            for name in ("observation/position", "observation/length"):
+                np.testing.assert_array_equal(before.payload[name][-1], after.payload[name][0])
+
     def test_workers_begin_anew_when_told(self, pool: Pool) -> None:
         pool.submit(piece("env-0", 50))
         wait_for(pool, Arrived)
@@ -141,6 +155,13 @@ class PoolSuite:
             pool.submit(piece("env-9", 70))
         with pytest.raises(ValueError, match="version is 3: the newest published version is 1"):
             pool.submit(piece("env-0", 71, version=3))
+
+
+class PoolLifeSuite:
+    """How a pool begins and ends; each test has one of its own."""
+
+    def make(self, spec: WorkerSpec, workers: int) -> Pool:
+        raise NotImplementedError
 
     def test_code_that_raises_ends_the_pool(self) -> None:
         pool = self.make(replace(SPEC, environment=make_broken_corridor), 1)

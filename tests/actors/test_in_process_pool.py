@@ -8,7 +8,7 @@ from isogon.actors.pools import InProcessPool
 from isogon.actors.worker import Worker, WorkerSpec
 from isogon.schedulers.events import Arrived, Joined
 
-from .pool_suite import PoolSuite, piece, wait_for
+from .pool_suite import PoolLifeSuite, PoolSuite, piece, wait_for
 from .toys import Corridor, Shift, weights
 
 
@@ -16,13 +16,22 @@ def make_worker(index: int, spec: WorkerSpec) -> Worker:
     return Worker(index, spec)
 
 
+def make_pool(spec: WorkerSpec, workers: int) -> InProcessPool:
+    return InProcessPool(partial(make_worker, spec=spec), workers, clock=lambda: 12.5)
+
+
 class TestInProcessPool(PoolSuite):
     def make(self, spec: WorkerSpec, workers: int) -> InProcessPool:
-        return InProcessPool(partial(make_worker, spec=spec), workers, clock=lambda: 12.5)
+        return make_pool(spec, workers)
+
+
+class TestInProcessPoolLife(PoolLifeSuite):
+    def make(self, spec: WorkerSpec, workers: int) -> InProcessPool:
+        return make_pool(spec, workers)
 
 
 def test_one_piece_a_call_in_the_order_of_submission() -> None:
-    pool = TestInProcessPool().make(WorkerSpec(lambda _, envs: Corridor(envs), Shift, num_envs=2, seed=0), 2)
+    pool = make_pool(WorkerSpec(lambda _, envs: Corridor(envs), Shift, num_envs=2, seed=0), 2)
     pool.publish(weights(1))
     assert pool.events(0.0) == [Joined(12.5, "env-0"), Joined(12.5, "env-1")]
     order = [("env-1", 0), ("env-0", 1), ("env-1", 2)]
@@ -41,7 +50,7 @@ def test_closing_closes_the_environments() -> None:
         made.append(Corridor(envs))
         return made[-1]
 
-    pool = TestInProcessPool().make(WorkerSpec(make, Shift, num_envs=2, seed=0), 1)
+    pool = make_pool(WorkerSpec(make, Shift, num_envs=2, seed=0), 1)
     wait_for(pool, Joined)
     pool.publish(weights(1))
     pool.submit(piece("env-0", 0, kind="evaluate"))

@@ -14,13 +14,13 @@ from isogon.actors.worker import Worker, WorkerSpec
 from isogon.schedulers.events import Arrived, Joined, Left
 
 from . import toys
-from .pool_suite import PoolSuite, piece, same_payload, wait_for
+from .pool_suite import PoolLifeSuite, PoolSuite, piece, same_payload, wait_for
 from .toys import corridor_spec, weights
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("local_ray")]
 
 # Worker processes cannot import the tests: toys travel to them by value.
-cloudpickle.register_pickle_by_value(toys)
+cloudpickle.register_pickle_by_value(toys)  # type: ignore[no-untyped-call]
 
 SLOW = 40_000
 """Steps that take a worker a few seconds."""
@@ -31,6 +31,11 @@ def make_pool(spec: WorkerSpec, workers: int, max_restarts: int = 3) -> RayPool:
 
 
 class TestRayPool(PoolSuite):
+    def make(self, spec: WorkerSpec, workers: int) -> RayPool:
+        return make_pool(spec, workers)
+
+
+class TestRayPoolLife(PoolLifeSuite):
     def make(self, spec: WorkerSpec, workers: int) -> RayPool:
         return make_pool(spec, workers)
 

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from isogon.kernels import (
     HLGaussStats,
+    OutOfRange,
     Projection,
     Reduction,
     Support,
@@ -76,9 +77,9 @@ def test_gradients(reduction: Reduction, projection: Projection, return_stats: b
 
     def loss(x: torch.Tensor) -> torch.Tensor:
         options: dict[str, Any] = {"projection": projection, "weight": weight, "reduction": reduction}
-        if return_stats:
-            return hl_gauss_loss(x, target, SUPPORT, return_stats=True, **options)[0]
-        return hl_gauss_loss(x, target, SUPPORT, **options)
+        result: Any = hl_gauss_loss(x, target, SUPPORT, return_stats=return_stats, **options)
+        value: torch.Tensor = result[0] if return_stats else result
+        return value
 
     assert torch.autograd.gradcheck(loss, (logits,))
     assert torch.autograd.gradgradcheck(loss, (logits,))
@@ -130,9 +131,10 @@ def test_out_of_range_and_nan_targets_are_refused_by_name() -> None:
     logits = torch.zeros(4, 11)
     with pytest.raises(ValueError, match=r"target has 2 of 4 outside \[-2\.0, 3\.0\], such as 7\.0"):
         hl_gauss_loss(logits, torch.tensor([0.0, 7.0, 1.0, -math.inf]), SUPPORT, out_of_range="error")
-    for policy in ("clamp", "error"):
+    policies: tuple[OutOfRange, ...] = ("clamp", "error")
+    for policy in policies:
         with pytest.raises(ValueError, match="target has 2 NaN of 4"):
-            hl_gauss_loss(logits, torch.tensor([0.0, math.nan, 1.0, math.nan]), SUPPORT, out_of_range=policy)  # type: ignore[arg-type]
+            hl_gauss_loss(logits, torch.tensor([0.0, math.nan, 1.0, math.nan]), SUPPORT, out_of_range=policy)
 
 
 @pytest.mark.parametrize(

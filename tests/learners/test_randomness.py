@@ -34,7 +34,10 @@ def test_a_stream_is_philox_keyed_by_its_name() -> None:
     words = [int.from_bytes(key[:8], "little"), int.from_bytes(key[8:], "little")]
     found = stream(3, "replay", 0, 12)
     assert stream_state(found)["key"] == words
-    assert found.random(5).tolist() == np.random.Generator(np.random.Philox(key=np.array(words, np.uint64))).random(5).tolist()
+    assert (
+        found.random(5).tolist()
+        == np.random.Generator(np.random.Philox(key=np.array(words, np.uint64))).random(5).tolist()
+    )
 
 
 def test_the_numbers_are_those_of_every_machine_and_version() -> None:

@@ -165,9 +165,9 @@ def test_tied_weights_views_strides_and_gradients() -> None:
 
 
 def test_a_lazily_negated_tensor_keeps_its_sign() -> None:
-    negated = torch.complex(torch.ones(2), torch.ones(2)).conj().imag
+    negated = torch.complex(torch.ones(1), torch.ones(1)).conj().imag
     assert negated.is_neg()
-    assert round_trip(negated).tolist() == [-1.0, -1.0]
+    assert round_trip(negated).tolist() == [-1.0]
 
 
 def test_a_module_and_its_optimiser_come_back() -> None:

@@ -62,12 +62,12 @@ def test_a_hand_traced_run() -> None:
     second = scheduler.handle(Joined(1.0, "env-1"))
     assert second == [Assign("env-1", Token(3, "env-1", 1), "rollout", 10, 1)]
     assert scheduler.handle(Published(1.5, 2)) == []
-    third = scheduler.handle(arrived(second[0], 2.0))
+    third = scheduler.handle(arrived(assigns(second)[0], 2.0))
     assert third == [
         Commit(((Token(3, "env-1", 1), 1.0),)),
         Assign("env-1", Token(3, "env-1", 2), "rollout", 10, 2),
     ]
-    assert scheduler.handle(arrived(first[0], 3.0)) == [Commit(((Token(3, "env-0", 0), 1.0),))]
+    assert scheduler.handle(arrived(assigns(first)[0], 3.0)) == [Commit(((Token(3, "env-0", 0), 1.0),))]
     # Thirty steps were handed out for 25: the next five are there already.
     assert scheduler.handle(Demand(3.0, 5)) == []
     assert len(assigns(scheduler.handle(Demand(3.0, 1)))) == 1

@@ -1,0 +1,39 @@
+"""``isogon config``: look at presets and at what ``--set`` makes of them."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from .train import Overrides
+
+config_app = typer.Typer(no_args_is_help=True, rich_markup_mode="rich", help="Show presets and configs.")
+
+
+@config_app.command("list")
+def list_presets() -> None:
+    """List the presets."""
+    from ..config_files import preset_names, preset_title
+
+    names = preset_names()
+    for name in names:
+        typer.echo(f"{name:<{max(map(len, names))}}  {preset_title(name)}".rstrip())
+
+
+@config_app.command("show")
+def show(
+    source: Annotated[str, typer.Argument(metavar="PRESET|FILE", help="A preset or a YAML file.")],
+    overrides: Overrides = None,
+    explain: Annotated[bool, typer.Option("--explain", help="Say what each key means.")] = False,
+) -> None:
+    """Print a whole config, defaults included, as YAML that [bold]isogon train[/bold] takes.
+
+    [bold]Examples[/bold]
+
+      isogon config show wordle --explain
+      isogon config show wordle --set network.hidden=512 > my.yaml
+    """
+    from ..config_files import describe, load_config
+
+    typer.echo(describe(load_config(source, overrides or []), explain=explain), nl=False)

@@ -1,0 +1,34 @@
+"""``isogon evaluate``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .endings import Stopped
+from .train import AsJson
+
+
+def evaluate(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run directories of one preset, over seeds.")],
+    as_json: AsJson = False,
+) -> None:
+    """Play the newest checkpoint of each run and pool the results over their seeds.
+
+    [bold]Examples[/bold]
+
+      isogon evaluate runs/wordle-1
+      isogon evaluate runs/wordle-1 runs/wordle-2 runs/wordle-3 --json
+    """
+    from .outputs import choose_output
+
+    with choose_output(as_json) as output:
+        try:
+            from ..api import evaluate as evaluate_runs
+
+            summary = evaluate_runs(runs, callbacks=[output])
+        except BaseException as error:
+            raise Stopped(error) from error
+        output.conclude(summary)

@@ -1,0 +1,71 @@
+"""The summary for a person: which of its figures are shown, under which words, in which order."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from string import Formatter
+from typing import Any
+
+from rich.table import Table
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table.
+
+    Attributes:
+        label: what it is.
+        template: a format string over the summary's keys. Without any of them there is no such line.
+    """
+
+    label: str
+    template: str
+
+    def text(self, summary: Mapping[str, Any]) -> str | None:
+        """The line's right side, None where the summary lacks a key."""
+        keys = [key for _, key, _, _ in Formatter().parse(self.template) if key]
+        if any(summary.get(key) is None for key in keys):
+            return None
+        lists = {key: ", ".join(map(str, value)) for key, value in summary.items() if isinstance(value, list)}
+        return self.template.format_map({**summary, **lists})
+
+
+ROWS = (
+    Row("preset", "{preset}"),
+    Row("never-seen words: return", "{never_seen_return:.3f}"),
+    Row("  perfect filtering there", "{filter_return:.3f}"),
+    Row(
+        "  difference",
+        "{never_seen_vs_filter:+.3f} (95 %: {never_seen_vs_filter_low:+.3f} to {never_seen_vs_filter_high:+.3f})",
+    ),
+    Row("  offline games' players there", "{data_policy_return:.3f}"),
+    Row("  entropy search there", "{entropy_search_return:.3f}"),
+    Row("never-seen words solved", "{never_seen_solved:.1%}"),
+    Row("trained words: return", "{seen_return:.3f}"),
+    Row("trained words solved", "{seen_solved:.1%}"),
+    Row(
+        "evaluation return",
+        "{evaluation_return:.2f} (95 %: {evaluation_return_low:.2f} to {evaluation_return_high:.2f})",
+    ),
+    Row("evaluation episodes", "{evaluation_episodes:,}"),
+    Row("updates", "{updates:,}"),
+    Row("environment steps", "{env_steps:,}"),
+    Row("training", "{train_seconds:.1f} s"),
+    Row("in all", "{total_seconds:.1f} s"),
+    Row("evaluating", "{evaluate_seconds:.1f} s"),
+    Row("seeds", "{seeds}"),
+    Row("run directory", "{run_dir}"),
+    Row("runs", "{runs}"),
+)
+
+
+def summary_table(summary: Mapping[str, Any]) -> Table:
+    """What a person wants to know of ``summary.json``; folds on narrow terminals."""
+    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+    table.add_column(style="bold", overflow="fold")
+    table.add_column(overflow="fold")
+    for row in ROWS:
+        if (text := row.text(summary)) is not None:
+            table.add_row(row.label, text)
+    return table
