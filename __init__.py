@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .system.api import RunResult, evaluate, train
-    from .system.config import RunConfig, load_config
+    from .system.config import RunConfig
+    from .system.config_files import load_config
 
 __version__ = "0.1.0"
 __all__ = ["RunConfig", "RunResult", "__version__", "evaluate", "load_config", "train"]
@@ -20,7 +21,7 @@ _HOMES = {
     "RunConfig": "system.config",
     "RunResult": "system.api",
     "evaluate": "system.api",
-    "load_config": "system.config",
+    "load_config": "system.config_files",
     "train": "system.api",
 }
 

@@ -55,10 +55,10 @@ def play_episodes(
         live = playing & ~ended
         action = choose_actions(act, environment, observation, live, GREEDY, generator, act_on_all=act_on_all)
         step = environment.step(action)
-        returns += np.where(live, step.reward, 0)
+        returns += step.reward
         lengths += live
         # Every environment that ended resets with the next step, whether its episodes still count or not.
-        ended = (step.terminated | step.truncated) & ~ended
+        ended = step.terminated | step.truncated
         finished = ended & live
         rows = played[finished] * envs + slots[finished]
         scores["return"][rows] = returns[finished]

@@ -139,9 +139,9 @@ class Rollout:
             columns["action"][row] = action
             columns["valid"][row] = live
             columns["episode"][row] = self._episode
-            columns["reward"][row] = np.where(live, step.reward, 0)
-            columns["terminated"][row] = step.terminated & live
-            columns["truncated"][row] = step.truncated & live
+            columns["reward"][row] = step.reward
+            columns["terminated"][row] = step.terminated
+            columns["truncated"][row] = step.truncated
             self._advance(step, live, acting)
         self._write_state(columns, rows)
         return columns
@@ -172,9 +172,9 @@ class Rollout:
         begun = ~live
         self._episode[begun] = self._next_episode + np.arange(begun.sum())
         self._next_episode += int(begun.sum())
-        self._return += np.where(live, step.reward, 0)
+        self._return += step.reward
         self._length += live
-        ended = (step.terminated | step.truncated) & live
+        ended = step.terminated | step.truncated
         self.totals = EpisodeTotals(
             self.totals.count + int(ended.sum()),
             self.totals.return_sum + float(self._return[ended].sum()),

@@ -23,8 +23,10 @@ def stream(seed: int, role: str, *index: int) -> np.random.Generator:
         index: which one of that role: worker number, sequence number, ...
 
     Raises:
-        ValueError: the seed or an index is negative.
+        ValueError: the seed or an index is negative, or the role holds a "/", which separates the parts of a name.
     """
+    if "/" in role:
+        raise ValueError(f"role is {role!r}: a role holds no /")
     if seed < 0 or any(i < 0 for i in index):
         raise ValueError(f"stream({seed}, {role!r}, {index}): the seed and every index must be at least 0")
     name = "/".join([str(seed), role, *map(str, index)])

@@ -12,7 +12,7 @@ import torch
 
 from .builder import build_learner, build_spec
 from .callbacks import Callback
-from .checkpoints import installed_versions
+from .checkpoints import Checkpoint, CheckpointInvalid, installed_versions
 from .config import RunConfig
 from .config_files import check_resume
 from .errors import check_device
@@ -59,7 +59,7 @@ def train(
     torch.set_num_threads(config.torch_threads)
     directory = _open_directory(config, run_dir, resume)
     with directory.hold():
-        checkpoint = directory.latest_checkpoint(_teller(callbacks)) if resume else None
+        checkpoint = _checkpoint_to_resume(directory, callbacks) if resume else None
         directory.write_config(config.model_dump(mode="json"))
         attempt = directory.claim_attempt(checkpoint.ref if checkpoint else None)
         for callback in callbacks:
@@ -134,6 +134,15 @@ def _open_directory(config: RunConfig, run_dir: Path | None, resume: bool) -> Ru
     directory = RunDirectory.open(run_dir)
     check_resume(RunConfig.model_validate(directory.read_config()), config)
     return directory
+
+
+def _checkpoint_to_resume(directory: RunDirectory, callbacks: Sequence[Callback]) -> Checkpoint | None:
+    checkpoint = directory.latest_checkpoint(_teller(callbacks))
+    if checkpoint is None and (line := directory.checkpoint_line()):
+        raise CheckpointInvalid(
+            f"none of the {len(line)} checkpoints in {directory.path} is whole: restore one from a copy, or begin a new run"
+        )
+    return checkpoint
 
 
 def _teller(callbacks: Sequence[Callback]) -> Callable[[str], None]:

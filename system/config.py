@@ -13,6 +13,7 @@ from ..learners.q_learning_config import QLearningConfig
 from ..learners.replay.config import ReplayConfig
 from ..learners.settings import Settings, may_change_on_resume
 from ..learners.values.config import ValueConfig
+from ..learners.values.presets import support_of
 
 
 class BudgetConfig(Settings):
@@ -114,6 +115,8 @@ class RunConfig(Settings):
             )
         if self.offline and self.environment.kind != "wordle":
             raise ValueError("offline is set: there is a data policy for Wordle only")
+        # Bins and range may come from a preset: whether they are all there shows only here.
+        support_of(self.value)
         if self.deterministic:
             self._check_deterministic()
         return self

@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 
+from ..actors.pools.contract import PoolExhausted
 from ..actors.work import PolicyState, Scores
 from ..learners.learner import Exploration, Learner, Policy
 from ..learners.replay.uniform import UniformReplay
@@ -108,10 +109,12 @@ class Rank:
         self._checkpoint_at: tuple[int | None, float] = (None, 0.0)
         self._reported_at = 0.0
         self._figures = coordinator.figures()
+        self._workers_seen = 0.0
 
     def run(self) -> None:
         """Train until the budget is used up."""
         self._clock.start()
+        self._workers_seen = time.monotonic()
         self._checkpoint_at = (self._checkpoint_at[0], self._clock.seconds())
         self._publish()
         while (share := self.share()) < 1.0:
@@ -290,11 +293,22 @@ class Rank:
         self._recorder.count(m.WORKER_RESTARTS, figures.worker_restarts - self._figures.worker_restarts)
         self._recorder.count(m.RESULTS_DROPPED, figures.dropped - self._figures.dropped)
         self._figures = figures
+        self._check_workers(figures.workers)
         self._recorder.flush()
         self._log(self._row())
         progress = self._progress(share)
         for callback in self._callbacks:
             callback.on_progress(progress)
+
+    def _check_workers(self, workers: int) -> None:
+        now = time.monotonic()
+        if workers:
+            self._workers_seen = now
+        elif now - self._workers_seen > self._config.ray.start_timeout_seconds:
+            raise PoolExhausted(
+                f"no worker is there after {self._config.ray.start_timeout_seconds:g} seconds: free a CPU of the cluster "
+                "for each of actors.workers, or set ray.start_timeout_seconds higher"
+            )
 
     def _row(self) -> dict[str, Any]:
         return {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -32,7 +33,7 @@ def ray_session(config: RayConfig, workers: int, metrics_port: int | None) -> It
     address = config.address or os.environ.get("RAY_ADDRESS")
     if address and address != "local":
         check_ray_address(address, config.start_timeout_seconds)
-        ray.init(address=address, log_to_driver=False, logging_level="error")
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     else:
         if metrics_port is not None:
             check_port_free(metrics_port)
@@ -44,7 +45,7 @@ def ray_session(config: RayConfig, workers: int, metrics_port: int | None) -> It
             object_store_memory=_OBJECT_STORE_BYTES,
             include_dashboard=False,
             log_to_driver=False,
-            logging_level="error",
+            logging_level=logging.ERROR,
             _metrics_export_port=metrics_port,
         )
     try:

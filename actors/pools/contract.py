@@ -37,7 +37,10 @@ class Pool(Protocol):
         ...
 
     def events(self, timeout: float) -> list[PoolEvent]:
-        """What happened, in order; waits up to ``timeout`` seconds for the first. Raises `WorkFailed`, `PoolExhausted`."""
+        """What happened, in order; waits up to ``timeout`` seconds for the first.
+
+        Raises `WorkFailed`, `PoolExhausted`.
+        """
         ...
 
     def take(self, token: Token) -> WorkResult:
@@ -45,8 +48,9 @@ class Pool(Protocol):
         ...
 
     def reset_workers(self) -> None:
-        """Make every worker begin anew (environments, streams) with its next work: a deterministic run does this at
-        each checkpoint, so that a resumed one continues alike. Only where nothing is in hand.
+        """Make every worker begin anew (environments, streams) with its next work; only where nothing is in hand.
+
+        A deterministic run does this at each checkpoint, so that a resumed one continues alike.
         """
         ...
 

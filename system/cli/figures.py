@@ -10,6 +10,8 @@ from ..callbacks import Progress
 
 _WINDOW_SECONDS = 15.0
 """Speeds and the time that is left are over this long."""
+_SHORTEST_SECONDS = 1.0
+"""Over less than this they would be noise."""
 
 
 class Figures:
@@ -58,13 +60,13 @@ class Figures:
         """Until the budget is used up, at the speed of late; None where that cannot be told yet."""
         seconds, first, last = self._span()
         gained = last.share - first.share if first and last else 0.0
-        if last is None or last.share >= 1 or gained <= 0 or seconds <= 0:
+        if last is None or last.share >= 1 or gained <= 0 or seconds < _SHORTEST_SECONDS:
             return None
         return (1 - last.share) * seconds / gained
 
     def _speed(self) -> list[str]:
         seconds, first, last = self._span()
-        if first is None or last is None or seconds <= 0:
+        if first is None or last is None or seconds < _SHORTEST_SECONDS:
             return []
         steps, updates = last.env_steps - first.env_steps, last.updates - first.updates
         if steps > 0:

@@ -115,7 +115,11 @@ class PlainOutput(Output):
 
     def conclude(self, summary: Mapping[str, Any], file: Path | None = None) -> None:
         """Print the table."""
-        Console(force_terminal=False, color_system=None, highlight=False).print(summary_table(summary))
+        console = Console(force_terminal=False, color_system=None, highlight=False)
+        with console.capture() as table:
+            console.print(summary_table(summary))
+        for line in table.get().splitlines():
+            _print_line(line.rstrip())
         if file is not None:
             _print_line(f"summary in {file}")
 
@@ -157,7 +161,8 @@ class TerminalOutput(Output):
         """Redraw."""
         super().on_progress(progress)
         self._figures.take(progress)
-        self._bars.update(self._task, description=progress.phase, completed=progress.share)
+        phase = progress.phase if progress.share < 1 else "evaluating"
+        self._bars.update(self._task, description=phase, completed=progress.share)
         self._live.update(Group(self._bars, Text("  ".join(self._figures.phrases()), style="dim")))
 
     def on_evaluation(self, progress: Progress, scores: Mapping[str, float]) -> None:

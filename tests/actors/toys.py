@@ -22,11 +22,10 @@ ACTIONS = 4
 class Corridor:
     """Each environment walks a corridor of drawn length, 1 to ``longest``.
 
-    A step's reward is its action plus a tenth
-    of a drawn digit, and every third episode is cut off at its last step instead of ending there.
+    A step's reward is its action plus a tenth of a drawn digit, and every third episode is cut off at its last step
+    instead of ending there.
 
-    ``lengths`` fixes the corridor of each environment instead. Reset is on the next step, and what happens on that
-    step is as wild as the contract allows: the action is ignored.
+    ``lengths`` fixes the corridor of each environment instead.
     """
 
     def __init__(self, num_envs: int, longest: int = 5, lengths: tuple[int, ...] = (), has_legal: bool = False) -> None:

@@ -146,7 +146,7 @@ def transitions(count: int, seed: int, *, bootstrapped: bool, actions: int = 4) 
         "discount_t": np.zeros(count, np.float32),
     }
     if bootstrapped:
-        arrays["discount_t"] = generator.choice(np.float32([0.0, 0.9]), size=count)
+        arrays["discount_t"] = generator.choice(np.array([0.0, 0.9], np.float32), size=count)
         arrays["observation_t/board"] = generator.integers(-1, 2, size=(count, 2), dtype=np.int8)
         arrays["observation_t/clock"] = generator.integers(2, size=(count, 1)).astype(np.float32)
         arrays["legal_t"] = generator.random((count, actions)) < 0.5

@@ -85,3 +85,8 @@ def test_negative_numbers_are_refused(name: tuple[Any, ...]) -> None:
 def test_only_philox_streams_are_stored() -> None:
     with pytest.raises(ValueError, match="PCG64"):
         stream_state(np.random.default_rng(0))
+
+
+def test_a_role_cannot_hide_an_index() -> None:
+    with pytest.raises(ValueError, match="a/2"):
+        stream(1, "a/2")

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import math
 from typing import Any, Literal
 
@@ -42,8 +43,8 @@ def test_the_way_is_monotone_and_inside(kind: Moving, start: float, end: float, 
     values = [schedule.at(p) for p in sorted(progress)]
     slack = 1e-9 * max(start, end)
     assert all(min(start, end) - slack <= value <= max(start, end) + slack for value in values)
-    rising = [later - earlier >= -slack for earlier, later in zip(values[:-1], values[1:], strict=True)]
-    falling = [later - earlier <= slack for earlier, later in zip(values[:-1], values[1:], strict=True)]
+    rising = [later - earlier >= -slack for earlier, later in itertools.pairwise(values)]
+    falling = [later - earlier <= slack for earlier, later in itertools.pairwise(values)]
     assert all(rising if end >= start else falling)
 
 
@@ -81,7 +82,7 @@ def test_settings_are_frozen_and_say_what_a_resumed_run_may_change() -> None:
 
     part = Part()
     with pytest.raises(ValidationError, match="frozen"):
-        part.fixed = 3
+        part.fixed = 3  # type: ignore[misc]
     with pytest.raises(ValidationError, match="greater than or equal to 0"):
         Part(free=-1)
     assert Part.model_fields["free"].json_schema_extra == {"may_change_on_resume": True}

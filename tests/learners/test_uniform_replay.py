@@ -69,7 +69,7 @@ class TestMergedPairs(TestMonteCarlo):
     def test_bootstrapped_transitions_are_refused(self) -> None:
         ring = replay(merge_equal=True)
         ring.insert(transitions(30, 0, bootstrapped=True))
-        with pytest.raises(ValueError, match="merge_equal.*discount_t"):
+        with pytest.raises(ValueError, match=r"merge_equal.*discount_t"):
             ring.next_batch()
 
 
@@ -196,7 +196,7 @@ def test_sizes_are_checked(capacity: int, batch_size: int) -> None:
 
 def test_check_valid_sees_a_number_that_is_not_finite() -> None:
     ring = replay()
-    ring.insert(changed(reward_t=np.float32([0.0, np.nan, 1.0])))
+    ring.insert(changed(reward_t=np.array([0.0, np.nan, 1.0], np.float32)))
     with pytest.raises(AssertionError):
         ring.check_valid()
 

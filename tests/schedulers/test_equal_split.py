@@ -132,6 +132,8 @@ def test_a_new_attempt_takes_up_the_state() -> None:
     scheduler.handle(Demand(1.0, 7, "evaluate"))
     state = json.loads(json.dumps(scheduler.state_dict()))
     resumed = EqualSplit(2, piece=15)
+    resumed.handle(Published(0.0, 5))
+    resumed.handle(Joined(0.0, "env-0"))
     resumed.load_state_dict(state)
     resumed.check_valid()
     late = Arrived(0.0, "env-0", Token(1, "env-0", 0), 1, 10, 10, 80, 1.0, 0.0)

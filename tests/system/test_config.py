@@ -61,4 +61,4 @@ def test_presets_are_valid_and_carry_their_own_name(name: str) -> None:
     config = load_config(name)
     assert config.name == name
     with pytest.raises(ValidationError):
-        config.seed = 1
+        config.seed = 1  # type: ignore[misc]

@@ -316,6 +316,21 @@ def test_results_of_dropped_and_ended_work_are_discarded() -> None:
     coordinator.check_valid()
 
 
+def test_a_result_that_waits_may_be_dropped() -> None:
+    pool, sink = ScriptedPool(), ListSink()
+    assign = Assign("env-0", Token(1, "env-0", 0), "rollout", 10, 1)
+    coordinator = Coordinator(ScriptedScheduler([assign], [], [Drop(assign.token, "too old")]), pool, sink, Clock())
+    coordinator.demand(10)
+    pool.arrive(assign)
+    coordinator.step(0.0)
+    assert coordinator.figures().results_waiting == 1
+    coordinator.demand(10)
+    coordinator.check_valid()
+    figures = coordinator.figures()
+    assert (figures.results_waiting, figures.in_flight, figures.dropped) == (0, 0, 1)
+    assert sink.results == []
+
+
 def test_a_token_handed_out_twice_is_a_fault_of_the_scheduler() -> None:
     assign = Assign("env-0", Token(1, "env-0", 3), "rollout", 10, 1)
     again = Assign("env-1", Token(1, "env-1", 3), "rollout", 10, 1)
@@ -387,8 +402,11 @@ def test_a_killed_actor_is_replaced_and_its_work_is_applied_exactly_once() -> No
     coordinator = Coordinator(EqualSplit(1, piece, in_flight=2), pool, sink, time.monotonic)
     try:
         coordinator.publish(weights(1))
-        coordinator.demand(piece * pieces)
         deadline = time.monotonic() + 90
+        while coordinator.figures().workers < 2:
+            assert time.monotonic() < deadline
+            coordinator.step(0.5)
+        coordinator.demand(piece * pieces)
         killed = False
         while coordinator.outstanding() or coordinator.figures().worker_restarts == 0:
             assert time.monotonic() < deadline

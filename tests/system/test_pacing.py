@@ -33,7 +33,8 @@ def test_a_budget_without_limits_is_refused() -> None:
 def test_the_ratio_is_kept_and_nothing_stalls(ratio: float, piece: int, pieces_full: int, late: int, lost: int) -> None:
     """``late`` turns pass between a request and its result, which brings ``lost`` steps fewer than asked for."""
     pace = Pace(ratio, piece, piece * pieces_full)
-    updates, steps, coming = 0, 0, []
+    updates, steps = 0, 0
+    coming: list[int] = []
     for turn in range(400):
         outstanding = piece * len(coming)
         coming += [turn + late] * pace.pieces_wanted(updates, steps, outstanding)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from isogon.actors.columns import Columns
 from isogon.actors.work import WorkResult
 from isogon.learners.encodings.spec import ArraySpec, EnvironmentSpec
 from isogon.learners.randomness import stream
@@ -22,7 +23,7 @@ def result(
     flags = np.zeros((2, 1), bool)
     terminated = flags.copy()
     terminated[-1] = ends
-    columns = {
+    columns: Columns = {
         "observation/x": np.arange(3, dtype=np.float32).reshape(3, 1, 1),
         "action": np.zeros((2, 1), np.int64),
         "reward": np.ones((2, 1), np.float32),
