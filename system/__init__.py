@@ -1,1 +1,1 @@
-"""(to be written)"""
+"""What a user touches, and what ties a run together: API, command line, config, checkpoints, metrics."""

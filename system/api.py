@@ -15,8 +15,9 @@ from .callbacks import Callback
 from .checkpoints import Checkpoint, CheckpointInvalid, installed_versions
 from .config import RunConfig
 from .config_files import check_resume
-from .errors import check_device
+from .errors import check_device, check_port_free
 from .evaluation import check_poolable, play_evaluation, summarise
+from .ray_session import check_ray
 from .run_directory import RunDirectory, RunDirectoryMissing
 from .training import TrainingAttempt
 
@@ -55,7 +56,7 @@ def train(
         OSError: the disk is full, ...; the checkpoints so far stay.
     """
     began = time.monotonic()
-    check_device(config.device)
+    _check_before_anything_is_made(config)
     torch.set_num_threads(config.torch_threads)
     directory = _open_directory(config, run_dir, resume)
     with directory.hold():
@@ -126,6 +127,16 @@ def evaluate(runs: Sequence[Path], *, callbacks: Sequence[Callback] = ()) -> dic
     }
 
 
+def _check_before_anything_is_made(config: RunConfig) -> None:
+    """What can be told to be wrong at once leaves no run directory behind."""
+    check_device(config.device)
+    build_spec(config)
+    if config.actors.pool == "ray":
+        check_ray(config.ray, config.metrics.port)
+    elif config.metrics.port is not None:
+        check_port_free(config.metrics.port)
+
+
 def _open_directory(config: RunConfig, run_dir: Path | None, resume: bool) -> RunDirectory:
     if not resume:
         return RunDirectory.create_next(RUNS, config.name) if run_dir is None else RunDirectory.create(run_dir)
@@ -140,7 +151,8 @@ def _checkpoint_to_resume(directory: RunDirectory, callbacks: Sequence[Callback]
     checkpoint = directory.latest_checkpoint(_teller(callbacks))
     if checkpoint is None and (line := directory.checkpoint_line()):
         raise CheckpointInvalid(
-            f"none of the {len(line)} checkpoints in {directory.path} is whole: restore one from a copy, or begin a new run"
+            f"none of the {len(line)} checkpoints in {directory.path} is whole: restore one from a copy, "
+            "or begin a new run"
         )
     return checkpoint
 

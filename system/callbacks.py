@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ class Progress:
 
     Attributes:
         share: of the budget that is used, in [0, 1].
-        phase: ``"starting"``, ``"offline"``, ``"online"`` or ``"evaluating"``.
+        phase: ``"offline"`` while only the data policy's games are learnt from, then ``"online"``.
         seconds: of training so far, all attempts together, standstills not counted.
         updates: learner updates so far.
         env_steps: environment steps played so far, the offline games apart.
@@ -30,7 +30,7 @@ class Progress:
     updates: int
     env_steps: int
     version: int
-    metrics: Mapping[str, float]
+    metrics: Mapping[str, float] = field(default_factory=dict)
 
 
 class Callback:

@@ -9,27 +9,24 @@ replay by its capacity.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-
 from ..actors.pools.contract import PoolExhausted
-from ..actors.work import PolicyState, Scores
+from ..actors.work import PolicyState
 from ..learners.learner import Exploration, Learner, Policy
 from ..learners.replay.uniform import UniformReplay
-from . import metrics as m
-from .callbacks import Callback, Progress
+from .callbacks import Progress
 from .config import RunConfig
 from .coordinate import Coordinator
-from .metrics import MetricsRecorder
 from .pacing import Pace, budget_share
 from .rollout_sink import RolloutSink
 from .run_clock import RunClock
+from .run_monitor import RunMonitor
 
 _WAIT_SECONDS = 0.1
-_REPORT_SECONDS = 0.5
+_DRAIN_SECONDS = 600.0
 
 
 @dataclass
@@ -64,12 +61,10 @@ class Rank:
         replay: where batches come from.
         sink: takes the pool's results in.
         coordinator: hands work out.
-        recorder: of metrics.
+        monitor: told of all that happens.
         clock: of run seconds; started here.
-        callbacks: told of progress, evaluations.
         evaluation_episodes: episodes of one evaluation.
         save: writes a checkpoint of the parts given, named by the number of updates.
-        log: writes a row of metrics.
     """
 
     def __init__(
@@ -80,24 +75,20 @@ class Rank:
         replay: UniformReplay,
         sink: RolloutSink,
         coordinator: Coordinator,
-        recorder: MetricsRecorder,
+        monitor: RunMonitor,
         clock: RunClock,
-        callbacks: Sequence[Callback],
         evaluation_episodes: int,
         save: Callable[[int, Mapping[str, Any]], None],
-        log: Callable[[Mapping[str, Any]], None],
     ) -> None:
         self._config = config
         self._learner = learner
         self._replay = replay
         self._sink = sink
         self._coordinator = coordinator
-        self._recorder = recorder
+        self._monitor = monitor
         self._clock = clock
-        self._callbacks = callbacks
         self._evaluation_episodes = evaluation_episodes
         self._save = save
-        self._log = log
         actors = config.actors
         self._pace = Pace(
             actors.updates_per_step,
@@ -107,8 +98,6 @@ class Rank:
         self.counters = Counters()
         self._published_at = 0
         self._checkpoint_at: tuple[int | None, float] = (None, 0.0)
-        self._reported_at = 0.0
-        self._figures = coordinator.figures()
         self._workers_seen = 0.0
 
     def run(self) -> None:
@@ -120,14 +109,15 @@ class Rank:
         while (share := self.share()) < 1.0:
             self._ask()
             due = self._update_is_due()
-            with self._timed("waiting"):
+            with self._monitor.timed("waiting"):
                 self._coordinator.step(0.0 if due else _WAIT_SECONDS)
             self._take_in()
             if due:
                 self._update(share)
             self._evaluate_if_due(share)
             self._checkpoint_if_due()
-            self._report_if_due(share)
+            if self._monitor.report_is_due():
+                self._report(share)
         self._report(1.0)
 
     def share(self) -> float:
@@ -154,7 +144,7 @@ class Rank:
             "run": {
                 "counters": asdict(self.counters),
                 "coordinator": self._coordinator.state_dict(),
-                "metrics": self._recorder.state_dict(),
+                "monitor": self._monitor.state_dict(),
             },
         }
         if self._config.replay.keep_in_checkpoint:
@@ -169,8 +159,7 @@ class Rank:
         self._clock.base = self.counters.seconds
         self._sink.env_steps = self.counters.env_steps
         self._coordinator.load_state_dict(run["coordinator"])
-        self._figures = self._coordinator.figures()
-        self._recorder.load_state_dict(run["metrics"])
+        self._monitor.load_state_dict(run["monitor"])
         self._checkpoint_at = (self.counters.updates, 0.0)
         if "replay" in parts:
             self._replay.load_state_dict(parts["replay"])
@@ -183,9 +172,9 @@ class Rank:
         if self._checkpoint_at[0] == self.counters.updates:
             return
         started = time.perf_counter()
-        with self._timed("checkpoint"):
+        with self._monitor.timed("checkpoint"):
             if self._config.deterministic:
-                self._coordinator.drain(timeout=self._config.ray.start_timeout_seconds)
+                self._coordinator.drain(_DRAIN_SECONDS)
                 self._take_in()
                 self._coordinator.reset_workers()
                 self._sink.forget_unfinished()
@@ -193,7 +182,7 @@ class Rank:
             self._checkpoint_at = (self.counters.updates, self._clock.seconds())
             if self._config.deterministic:
                 self._publish()
-        self._recorder.observe(m.CHECKPOINT_SECONDS, time.perf_counter() - started)
+        self._monitor.checkpointed(time.perf_counter() - started)
 
     def _ask(self) -> None:
         if self.phase() == "offline":
@@ -220,28 +209,19 @@ class Rank:
     def _take_in(self) -> None:
         played = self._sink.env_steps - self.counters.env_steps
         self.counters.env_steps = self._sink.env_steps
-        self._recorder.count(m.ENV_STEPS, played)
-        episodes, returns, lengths = self._sink.take_finished()
-        if episodes:
-            self._recorder.count(m.EPISODES, episodes)
-            self._recorder.set(m.EPISODE_RETURN, returns / episodes)
-            self._recorder.set(m.EPISODE_LENGTH, lengths / episodes)
+        self._monitor.played(played, *self._sink.take_finished())
         while self._sink.evaluations:
-            self._tell_evaluation(*self._sink.evaluations.pop(0))
+            self._monitor.evaluated(self._standing(self.share()), *self._sink.evaluations.pop(0))
 
     def _update(self, share: float) -> None:
-        with self._timed("sampling"):
+        with self._monitor.timed("sampling"):
             batch = self._replay.next_batch()
-        with self._timed("learning"):
+        with self._monitor.timed("learning"):
             stats = self._learner.update(batch, share)
         if "index" in batch and stats.td_error.shape == batch["index"].shape:
             self._replay.update_priorities(batch["index"], stats.td_error)
         self.counters.updates += 1
-        self._recorder.count(m.LEARNER_UPDATES, 1)
-        self._recorder.count(m.TARGETS_CLIPPED, stats.stats["targets_clipped"])
-        self._recorder.set(m.LEARNER_LOSS, stats.stats["loss"])
-        self._recorder.set(m.GRADIENT_NORM, stats.gradient_norm)
-        self._recorder.set(m.LEARNING_RATE, stats.learning_rate)
+        self._monitor.updated(stats)
         if self.phase() == "online" and self.counters.updates - self._published_at >= (
             self._config.actors.publish_every_updates
         ):
@@ -249,26 +229,18 @@ class Rank:
 
     def _publish(self) -> None:
         share = self.share()
-        with self._timed("publishing"):
+        with self._monitor.timed("publishing"):
             self.counters.version += 1
             exploration = Exploration(self._config.actors.epsilon.at(share), self._config.actors.temperature.at(share))
             self._coordinator.publish(PolicyState(self.counters.version, self._learner.policy_tensors(), exploration))
         self._published_at = self.counters.updates
-        self._recorder.set(m.POLICY_VERSION, self.counters.version)
+        self._monitor.published(self.counters.version)
 
     def _evaluate_if_due(self, share: float) -> None:
         if share >= (self.counters.evaluations + 1) * self._config.evaluation.every_share:
             self.counters.evaluations += 1
             self._publish()
             self._coordinator.demand(self._evaluation_episodes, "evaluate")
-
-    def _tell_evaluation(self, version: int, scores: Scores) -> None:
-        told = {"mean_return": float(scores["return"].mean()), "mean_length": float(scores["length"].mean())}
-        self._recorder.set(m.EVALUATION_RETURN, told["mean_return"])
-        self._log({**self._row(), "evaluation": told, "evaluated_version": version})
-        progress = self._progress(self.share())
-        for callback in self._callbacks:
-            callback.on_evaluation(progress, told)
 
     def _checkpoint_if_due(self) -> None:
         config = self._config.checkpoints
@@ -278,27 +250,10 @@ class Rank:
         if by_updates or by_time:
             self.checkpoint()
 
-    def _report_if_due(self, share: float) -> None:
-        if time.monotonic() - self._reported_at >= _REPORT_SECONDS:
-            self._report(share)
-
     def _report(self, share: float) -> None:
-        self._reported_at = time.monotonic()
         figures = self._coordinator.figures()
-        self._recorder.set(m.REPLAY_SIZE, len(self._replay))
-        self._recorder.set(m.QUEUE_RESULTS, figures.results_waiting)
-        self._recorder.set(m.ASSIGNMENTS_IN_FLIGHT, figures.in_flight)
-        self._recorder.set(m.POLICY_STALENESS, figures.staleness)
-        self._recorder.set(m.WORKERS, figures.workers)
-        self._recorder.count(m.WORKER_RESTARTS, figures.worker_restarts - self._figures.worker_restarts)
-        self._recorder.count(m.RESULTS_DROPPED, figures.dropped - self._figures.dropped)
-        self._figures = figures
         self._check_workers(figures.workers)
-        self._recorder.flush()
-        self._log(self._row())
-        progress = self._progress(share)
-        for callback in self._callbacks:
-            callback.on_progress(progress)
+        self._monitor.report(self._standing(share), figures, len(self._replay))
 
     def _check_workers(self, workers: int) -> None:
         now = time.monotonic()
@@ -306,19 +261,11 @@ class Rank:
             self._workers_seen = now
         elif now - self._workers_seen > self._config.ray.start_timeout_seconds:
             raise PoolExhausted(
-                f"no worker is there after {self._config.ray.start_timeout_seconds:g} seconds: free a CPU of the cluster "
-                "for each of actors.workers, or set ray.start_timeout_seconds higher"
+                f"no worker is there after {self._config.ray.start_timeout_seconds:g} seconds: free a CPU of the "
+                "cluster for each of actors.workers, or set ray.start_timeout_seconds higher"
             )
 
-    def _row(self) -> dict[str, Any]:
-        return {
-            "step": self.counters.updates,
-            "seconds": round(self._clock.seconds(), 3),
-            "share": round(self.share(), 5),
-            **self._recorder.snapshot(),
-        }
-
-    def _progress(self, share: float) -> Progress:
+    def _standing(self, share: float) -> Progress:
         counters = self.counters
         return Progress(
             share=share,
@@ -327,13 +274,4 @@ class Rank:
             updates=counters.updates,
             env_steps=counters.env_steps,
             version=counters.version,
-            metrics=self._recorder.snapshot(),
         )
-
-    @contextmanager
-    def _timed(self, phase: str) -> Iterator[None]:
-        started = time.perf_counter()
-        try:
-            yield
-        finally:
-            self._recorder.count(m.PHASE_SECONDS, time.perf_counter() - started, phase=phase)

@@ -14,6 +14,18 @@ _OBJECT_STORE_BYTES = 256 * 2**20
 """Enough for the bounded number of results that wait, and small enough for a laptop's shared memory."""
 
 
+def check_ray(config: RayConfig, metrics_port: int | None) -> None:
+    """Find out what would keep `ray_session` from its Ray, without starting anything.
+
+    Raises:
+        UserError: the address does not answer, or the metrics port of a Ray to be started is taken.
+    """
+    if (address := _address_of(config)) is not None:
+        check_ray_address(address, config.start_timeout_seconds)
+    elif metrics_port is not None:
+        check_port_free(metrics_port)
+
+
 @contextmanager
 def ray_session(config: RayConfig, workers: int, metrics_port: int | None) -> Iterator[None]:
     """Within it Ray is initialised. A Ray that was started here ends with it; any other is left as it was.
@@ -22,21 +34,16 @@ def ray_session(config: RayConfig, workers: int, metrics_port: int | None) -> It
     with a core for each worker is started, whatever the machine has: players may share cores, but never wait for one.
 
     Raises:
-        UserError: the address does not answer, or the metrics port is taken.
-        Exception: Ray's own, where it cannot start.
+        Exception: Ray's own, where it cannot be reached or started; `check_ray` tells the likely ones better.
     """
     import ray
 
     if ray.is_initialized():
         yield
         return
-    address = config.address or os.environ.get("RAY_ADDRESS")
-    if address and address != "local":
-        check_ray_address(address, config.start_timeout_seconds)
+    if (address := _address_of(config)) is not None:
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     else:
-        if metrics_port is not None:
-            check_port_free(metrics_port)
         # Players share the cores with the learner as equals; Ray would let them yield to it.
         os.environ.setdefault("RAY_worker_niceness", "0")
         ray.init(
@@ -52,3 +59,8 @@ def ray_session(config: RayConfig, workers: int, metrics_port: int | None) -> It
         yield
     finally:
         ray.shutdown()
+
+
+def _address_of(config: RayConfig) -> str | None:
+    address = config.address or os.environ.get("RAY_ADDRESS")
+    return None if address in (None, "", "local") else address

@@ -23,7 +23,6 @@ from pathlib import Path
 from typing import Any
 
 import filelock
-import yaml
 
 from ..learners.state import StateTree
 from .atomic_files import create_numbered, remove_atomically, remove_leftovers, sync_folder, write_atomically
@@ -36,6 +35,7 @@ from .checkpoints import (
     save_checkpoint,
     verify_checkpoint,
 )
+from .config_yaml import read_yaml, write_yaml
 from .run_directory_errors import (
     RunDirectoryDamaged,
     RunDirectoryExists,
@@ -53,7 +53,9 @@ __all__ = [
     "RunDirectoryUnwritable",
 ]
 
-_UNWRITABLE = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP})
+_UNWRITABLE = frozenset(
+    {errno.ENOENT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP}
+)
 
 
 class RunDirectory:
@@ -273,7 +275,7 @@ class RunDirectory:
 
     def write_config(self, config: Mapping[str, Any]) -> None:
         """Write config.yaml, whole or not at all. Raises yaml.YAMLError for what YAML has no plain form of."""
-        write_atomically(self.path / "config.yaml", yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True))
+        write_atomically(self.path / "config.yaml", write_yaml(dict(config)))
 
     def read_config(self) -> dict[str, Any]:
         """The content of config.yaml.
@@ -283,8 +285,8 @@ class RunDirectory:
         """
         path = self.path / "config.yaml"
         try:
-            content = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError, yaml.YAMLError) as error:
+            content = read_yaml(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
             raise RunDirectoryDamaged(f"{path} cannot be read: {' '.join(str(error).split())}") from error
         if not isinstance(content, dict):
             raise RunDirectoryDamaged(f"{path} holds no mapping: restore the config that the run was started with")

@@ -26,6 +26,7 @@ from .ray_session import ray_session
 from .rollout_sink import RolloutSink
 from .run_clock import RunClock
 from .run_directory import RunDirectory
+from .run_monitor import RunMonitor
 
 
 @dataclass(frozen=True)
@@ -105,12 +106,10 @@ class TrainingAttempt:
             replay=replay,
             sink=sink,
             coordinator=Coordinator(scheduler, pool, sink, self._clock.seconds),
-            recorder=recorder,
+            monitor=RunMonitor(recorder, self.callbacks, self._log),
             clock=self._clock,
-            callbacks=self.callbacks,
             evaluation_episodes=evaluation_episodes(config),
             save=self._save,
-            log=self._log,
         )
         if checkpoint is not None:
             rank.load_state_dict(checkpoint.parts)

@@ -27,8 +27,9 @@ class Pool(Protocol):
     """Workers that take `Assign` and answer with `Arrived`; results wait in the pool until they are taken."""
 
     def publish(self, state: PolicyState) -> None:
-        """Make a version of the weights available to work submitted from now on. Older versions may be forgotten
-        once no submitted work needs them.
+        """Make a version of the weights available to work submitted from now on.
+
+        Older versions may be forgotten once no submitted work needs them.
         """
         ...
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from ..settings import Settings, may_change_on_resume
 
@@ -23,3 +23,12 @@ class ReplayConfig(Settings):
     keep_in_checkpoint: bool = may_change_on_resume(
         False, description="store the ring in checkpoints; otherwise it is refilled after a resume"
     )
+
+    @model_validator(mode="after")
+    def _check(self) -> ReplayConfig:
+        if self.min_size > self.capacity:
+            raise ValueError(
+                f"min_size is {self.min_size} and capacity {self.capacity}: the first update would never come; "
+                "min_size must be at most capacity"
+            )
+        return self

@@ -17,6 +17,9 @@ _WITH_DETAILS = frozenset(
     {ExitCode.BUG, ExitCode.RAY_START, ExitCode.WORKERS_LOST, ExitCode.WORKER_FAILED, ExitCode.OUT_OF_MEMORY}
 )
 
+_NOT_WORTH_RESUMING = frozenset({ExitCode.CONFIG, ExitCode.WORD_LIST, ExitCode.ENVIRONMENT})
+"""What the config itself makes impossible."""
+
 
 class Stopped(Exception):
     """A command's work ended before its end.
@@ -61,9 +64,9 @@ def report(error: BaseException) -> int:
     line = told.line
     if told.code == ExitCode.BUG:
         line += f": this is a bug of Isogon, please report it with {log}"
-    elif log and told.code in _WITH_DETAILS:
+    elif log and told.code in _WITH_DETAILS and told is not cause:
         line += f" (details: {log})"
-    if run_dir is not None:
+    if run_dir is not None and told.code not in _NOT_WORTH_RESUMING:
         line += f"; go on with: isogon train --resume --run-dir {shlex.quote(str(run_dir))}"
     return _say(UserError(told.code, line))
 

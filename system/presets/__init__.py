@@ -1,1 +1,1 @@
-"""(to be written)"""
+"""The configs that come with Isogon, one YAML file each."""

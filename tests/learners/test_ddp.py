@@ -123,7 +123,7 @@ def run_rank(rank: int, folder: Path) -> None:
 
 
 def test_two_processes_learn_what_one_learns(tmp_path: Path) -> None:
-    environment = {**os.environ, "GLOO_SOCKET_IFNAME": "lo"}
+    environment = {**os.environ, "GLOO_SOCKET_IFNAME": "lo0" if sys.platform == "darwin" else "lo"}
     command = [sys.executable, "-W", "error", str(Path(__file__).resolve())]
     ranks = [
         subprocess.Popen(

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from isogon.learners.replay.transitions import Arrays, TransitionAssembler, n_step_returns
 
 
 def make_columns(steps: int, envs: int, seed: int) -> Arrays:
-    """Made-up rollouts with auto-reset rows; each observation is unique, so that transitions tell where they are from."""
+    """Made-up rollouts with auto-reset rows; each observation is unique: transitions tell where they are from."""
     rng = np.random.default_rng(seed)
     ended = np.zeros(envs, bool)
     columns: Arrays = {
@@ -60,7 +63,7 @@ def test_pieces_give_each_transition_once_and_right(n: int | None, seed: int, cu
     assembler = TransitionAssembler(n, 0.9)
     given_out: dict[float, tuple[float, float, float]] = {}
     bounds = sorted({0, 12, *cuts})
-    for start, stop in zip(bounds[:-1], bounds[1:], strict=True):
+    for start, stop in pairwise(bounds):
         piece = {
             name: part[start : stop + 1] if name.startswith("observation") else part[start:stop]
             for name, part in columns.items()

@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from isogon.actors.environments.wordle.patterns import score
 from isogon.learners.encodings.words import (
     COUNTS,

@@ -180,7 +180,7 @@ def test_config_list(isogon: Isogon) -> None:
         (["trian"], 2, "Did you mean 'train'?"),
         (["train", "--sed", "1"], 2, "No such option"),
         (["train", "pole.yaml", "--seed", "x"], 2, "'--seed'"),
-        (["train"], 2, "name a preset (cartpole, wordle) or a config file"),
+        (["train"], 2, "or a config file, as in: isogon train wordle"),
         (["train", "wordel"], 2, "unknown preset wordel: did you mean wordle?"),
         (["train", "none.yaml"], 2, "config file none.yaml cannot be read"),
         (["train", "pole.yaml", "--set", "sed=1"], 2, "unknown key sed in --set sed=1: did you mean seed?"),

@@ -1,0 +1,115 @@
+"""What a run tells while it goes on: metrics, rows of ``metrics.jsonl``, callbacks."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+from ..actors.work import Scores
+from ..learners.learner import UpdateStats
+from . import metrics as m
+from .callbacks import Callback, Progress
+from .coordinate import Figures
+from .metrics import MetricsRecorder
+
+_REPORT_SECONDS = 0.5
+
+
+class RunMonitor:
+    """Takes in what happens, and tells of it at a bounded rate.
+
+    Args:
+        recorder: of metrics.
+        callbacks: told of progress and evaluations.
+        log: writes a row of metrics.
+    """
+
+    def __init__(
+        self, recorder: MetricsRecorder, callbacks: Sequence[Callback], log: Callable[[Mapping[str, Any]], None]
+    ) -> None:
+        self._recorder = recorder
+        self._callbacks = callbacks
+        self._log = log
+        self._reported_at = 0.0
+        self._restarts = 0
+        self._dropped = 0
+
+    @contextmanager
+    def timed(self, phase: str) -> Iterator[None]:
+        """Count the time within as this phase's."""
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            self._recorder.count(m.PHASE_SECONDS, time.perf_counter() - started, phase=phase)
+
+    def played(self, steps: int, episodes: int, return_sum: float, length_sum: float) -> None:
+        """Steps were committed, and among them the ends of so many episodes."""
+        self._recorder.count(m.ENV_STEPS, steps)
+        if episodes:
+            self._recorder.count(m.EPISODES, episodes)
+            self._recorder.set(m.EPISODE_RETURN, return_sum / episodes)
+            self._recorder.set(m.EPISODE_LENGTH, length_sum / episodes)
+
+    def updated(self, stats: UpdateStats) -> None:
+        """The learner made an update."""
+        self._recorder.count(m.LEARNER_UPDATES, 1)
+        self._recorder.count(m.TARGETS_CLIPPED, stats.stats["targets_clipped"])
+        self._recorder.set(m.LEARNER_LOSS, stats.stats["loss"])
+        self._recorder.set(m.GRADIENT_NORM, stats.gradient_norm)
+        self._recorder.set(m.LEARNING_RATE, stats.learning_rate)
+
+    def published(self, version: int) -> None:
+        """A version of the weights went out."""
+        self._recorder.set(m.POLICY_VERSION, version)
+
+    def checkpointed(self, seconds: float) -> None:
+        """A checkpoint was written in this time."""
+        self._recorder.observe(m.CHECKPOINT_SECONDS, seconds)
+
+    def evaluated(self, standing: Progress, version: int, scores: Scores) -> None:
+        """An evaluation of this version is in. ``standing`` needs no metrics, here and below."""
+        told = {"mean_return": float(scores["return"].mean()), "mean_length": float(scores["length"].mean())}
+        self._recorder.set(m.EVALUATION_RETURN, told["mean_return"])
+        self._log({**self._row(standing), "evaluation": told, "evaluated_version": version})
+        for callback in self._callbacks:
+            callback.on_evaluation(self._with_metrics(standing), told)
+
+    def report_is_due(self) -> bool:
+        """Whether it is time for `report`."""
+        return time.monotonic() - self._reported_at >= _REPORT_SECONDS
+
+    def report(self, standing: Progress, figures: Figures, replay_size: int) -> None:
+        """Export, log and tell where the run stands."""
+        self._reported_at = time.monotonic()
+        self._recorder.set(m.REPLAY_SIZE, replay_size)
+        self._recorder.set(m.QUEUE_RESULTS, figures.results_waiting)
+        self._recorder.set(m.ASSIGNMENTS_IN_FLIGHT, figures.in_flight)
+        self._recorder.set(m.POLICY_STALENESS, figures.staleness)
+        self._recorder.set(m.WORKERS, figures.workers)
+        self._recorder.count(m.WORKER_RESTARTS, figures.worker_restarts - self._restarts)
+        self._recorder.count(m.RESULTS_DROPPED, figures.dropped - self._dropped)
+        self._restarts, self._dropped = figures.worker_restarts, figures.dropped
+        self._recorder.flush()
+        self._log(self._row(standing))
+        for callback in self._callbacks:
+            callback.on_progress(self._with_metrics(standing))
+
+    def state_dict(self) -> dict[str, Any]:
+        """The totals, as JSON values."""
+        return {"metrics": self._recorder.state_dict(), "dropped": self._dropped}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Let the totals go on."""
+        self._recorder.load_state_dict(state["metrics"])
+        self._dropped = state["dropped"]
+
+    def _row(self, standing: Progress) -> dict[str, Any]:
+        where = {"step": standing.updates, "seconds": round(standing.seconds, 3), "share": round(standing.share, 5)}
+        return {**where, **self._recorder.snapshot()}
+
+    def _with_metrics(self, standing: Progress) -> Progress:
+        return replace(standing, metrics=self._recorder.snapshot())
