@@ -187,7 +187,14 @@ class Rollout:
         self._ended = ended
 
 
-def record(environment: VectorEnvironment, player: Act, steps: int, stream: np.random.Generator) -> Columns:
+def record(
+    environment: VectorEnvironment,
+    player: Act,
+    steps: int,
+    stream: np.random.Generator,
+    *,
+    record_legal: bool = False,
+) -> Columns:
     """Let a player play an offline data set of ``ceil(steps / N)`` vector steps; version 0 acts.
 
     The environment and the player draw from the same stream in turn. The player sees the whole vector each time, also
@@ -196,5 +203,5 @@ def record(environment: VectorEnvironment, player: Act, steps: int, stream: np.r
     Raises:
         ValueError: ``steps`` is less than 1, or the environment refuses an action.
     """
-    rollout = Rollout(environment, stream, act_on_all=True)
+    rollout = Rollout(environment, stream, act_on_all=True, record_legal=record_legal)
     return rollout.run(player, steps, GREEDY, stream, version=0)

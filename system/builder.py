@@ -65,6 +65,11 @@ def evaluation_episodes(config: RunConfig) -> int:
     return config.evaluation.episodes if split is None else len(split.validation)
 
 
+def needs_legal(config: RunConfig, spec: EnvironmentSpec) -> bool:
+    """Whether rollouts must tell which actions were legal: for the best next action, where values are bootstrapped."""
+    return spec.has_legal and config.replay.returns != "monte_carlo"
+
+
 def build_worker_spec(config: RunConfig, spec: EnvironmentSpec) -> WorkerSpec:
     """What every worker is built from, wherever it runs."""
     return WorkerSpec(
@@ -73,7 +78,7 @@ def build_worker_spec(config: RunConfig, spec: EnvironmentSpec) -> WorkerSpec:
         num_envs=config.actors.envs_per_worker,
         evaluation_purpose="validation",
         seed=config.seed,
-        record_legal=spec.has_legal and config.replay.returns != "monte_carlo",
+        record_legal=needs_legal(config, spec),
     )
 
 

@@ -113,6 +113,10 @@ class RunConfig(Settings):
             raise ValueError(
                 "network.kind is letter_tied, which reads Wordle boards: use mlp for a Gymnasium environment"
             )
+        if self.network.kind == "letter_tied" and self.value.form != "tilt":
+            raise ValueError(
+                f"network.kind is letter_tied, which scores words: value.form must be tilt, not {self.value.form}"
+            )
         if self.offline and self.environment.kind != "wordle":
             raise ValueError("offline is set: there is a data policy for Wordle only")
         # Bins and range may come from a preset: whether they are all there shows only here.

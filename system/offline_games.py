@@ -14,10 +14,12 @@ from .config import OfflineConfig
 _BOARDS = 512
 
 
-def record_offline_games(environment: WordleConfig, offline: OfflineConfig, seed: int) -> Columns:
+def record_offline_games(
+    environment: WordleConfig, offline: OfflineConfig, seed: int, *, record_legal: bool
+) -> Columns:
     """Games of the data policy over the training words alone, as answers, as guesses and as what it thinks possible."""
     vocabulary = build_vocabulary(load_words(environment.word_list))
     train = split_words(vocabulary.words, environment).train
     player = MixturePlayer(vocabulary, offline.smart_share, words=train)
     vector = build_environment(environment, "train", _BOARDS)
-    return record(vector, player.act, offline.steps, stream(seed, "offline games"))
+    return record(vector, player.act, offline.steps, stream(seed, "offline games"), record_legal=record_legal)

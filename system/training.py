@@ -13,7 +13,7 @@ from ..learners.encodings.spec import EnvironmentSpec
 from ..learners.learner import Policy
 from ..schedulers.equal_split import EqualSplit
 from .attempts import Attempt
-from .builder import build_learner, build_pool, build_replay, build_spec, evaluation_episodes
+from .builder import build_learner, build_pool, build_replay, build_spec, evaluation_episodes, needs_legal
 from .callbacks import Callback
 from .checkpoints import Checkpoint
 from .config import RunConfig
@@ -117,7 +117,8 @@ class TrainingAttempt:
         offline, environment = config.offline, config.environment
         if offline and isinstance(environment, WordleConfig) and len(replay) == 0 and rank.phase() == "offline":
             self.say(f"recording {offline.steps:,} steps of the data policy's games")
-            sink.insert_recorded(record_offline_games(environment, offline, config.seed))
+            games = record_offline_games(environment, offline, config.seed, record_legal=needs_legal(config, spec))
+            sink.insert_recorded(games)
         return rank
 
     def _save(self, updates: int, parts: Mapping[str, Any]) -> None:

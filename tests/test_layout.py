@@ -51,11 +51,8 @@ def test_imports_load_no_more_than_they_need(imported: str, unwanted: tuple[str,
 
 
 def packages() -> list[str]:
-    found = []
-    for floor in FLOORS:
-        for file in sorted((ROOT / floor).rglob("__init__.py")):
-            found.append(".".join(["isogon", *file.parent.relative_to(ROOT).parts]))
-    return found
+    files = [file for floor in FLOORS for file in sorted((ROOT / floor).rglob("__init__.py"))]
+    return [".".join(["isogon", *file.parent.relative_to(ROOT).parts]) for file in files]
 
 
 @pytest.mark.parametrize("name", packages())

@@ -86,8 +86,10 @@ def build_value_module(
     if isinstance(network, LetterTiedConfig):
         if spec.action_words is None:
             raise ValueError(f"network letter_tied reads words, and {spec.name} has none: use the network mlp")
+        if value.form != "tilt":
+            raise ValueError(f"network letter_tied scores words, and value.form is {value.form}: it must be tilt")
         torso: LetterTiedTorso | MLPTorso = LetterTiedTorso(network, generator)
-        scorer = WordScorer(network, spec.action_words, generator) if value.form == "tilt" else None
+        scorer = WordScorer(network, spec.action_words, generator)
     else:
         torso, scorer = MLPTorso(network, spec, generator), None
     head = build_head(value, torso.features, spec.num_actions, scorer=scorer, generator=generator)

@@ -42,6 +42,7 @@ class UniformReplay:
         self.inserted = 0
         self._generator = generator
         self._ring: dict[str, np.ndarray] = {}
+        self._fields: dict[str, tuple[np.dtype[Any], tuple[int, ...]]] = {}
         self._filled = 0
         self._next_slot = 0
 
@@ -56,13 +57,15 @@ class UniformReplay:
         """
         count = self._check(transitions)
         if not self._ring:
+            self._fields = {name: (part.dtype, part.shape[1:]) for name, part in transitions.items()}
             self._ring = {
-                name: np.zeros((self.capacity, *part.shape[1:]), part.dtype) for name, part in transitions.items()
+                name: np.zeros((self.capacity, *_packed(part[:1]).shape[1:]), _packed(part[:1]).dtype)
+                for name, part in transitions.items()
             }
         kept = min(count, self.capacity)
         slots = (self._next_slot + np.arange(count - kept, count)) % self.capacity
         for name, part in transitions.items():
-            self._ring[name][slots] = part[count - kept :]
+            self._ring[name][slots] = _packed(part[count - kept :])
         self._next_slot = (self._next_slot + count) % self.capacity
         self._filled = min(self._filled + count, self.capacity)
         self.inserted += count
@@ -72,7 +75,7 @@ class UniformReplay:
         if not len(self):
             raise ValueError("replay is empty: insert transitions before asking for a batch")
         index = self._generator.integers(len(self), size=self.batch_size)
-        flat = {name: part[index] for name, part in self._ring.items()}
+        flat = self._rows(index)
         batch = _merged(flat) if self.merge_equal else flat
         return _nested(batch) | {"index": torch.from_numpy(index)}
 
@@ -87,12 +90,17 @@ class UniformReplay:
             "next_slot": self._next_slot,
             "stream": stream_state(self._generator),
             "transitions": {name: part[order] for name, part in self._ring.items()},
+            "mask_widths": {name: shape[-1] for name, (dtype, shape) in self._fields.items() if _is_mask(dtype, shape)},
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take up a state of `state_dict`, of a ring of any capacity; a smaller ring keeps the newest transitions."""
-        transitions = state["transitions"]
-        self._ring, self._filled, self._next_slot = {}, 0, 0
+        widths = state["mask_widths"]
+        transitions = {
+            name: _unpacked(part, widths[name]) if name in widths else part
+            for name, part in state["transitions"].items()
+        }
+        self._ring, self._fields, self._filled, self._next_slot = {}, {}, 0, 0
         if transitions:
             count = len(transitions["action_tm1"])
             if count >= self.capacity:
@@ -116,17 +124,39 @@ class UniformReplay:
     def _check(self, transitions: Mapping[str, np.ndarray]) -> int:
         if missing := sorted({"action_tm1", "reward_t", "discount_t"} - transitions.keys()):
             raise ValueError(f"transitions lack {', '.join(missing)}; they have the fields {sorted(transitions)}")
-        ring = self._ring or transitions
-        if transitions.keys() != ring.keys():
-            raise ValueError(f"transitions have fields {sorted(transitions)}, the replay has {sorted(ring)}")
+        fields = self._fields or {name: (part.dtype, part.shape[1:]) for name, part in transitions.items()}
+        if transitions.keys() != fields.keys():
+            raise ValueError(f"transitions have fields {sorted(transitions)}, the replay has {sorted(fields)}")
         count = len(transitions["action_tm1"])
         for name, part in transitions.items():
-            wanted = (count, *ring[name].shape[1:])
-            if part.shape != wanted or part.dtype != ring[name].dtype:
+            dtype, shape = fields[name]
+            if part.shape != (count, *shape) or part.dtype != dtype:
                 raise ValueError(
-                    f"transitions' {name} is {part.dtype}{list(part.shape)}, expected {ring[name].dtype}{list(wanted)}"
+                    f"transitions' {name} is {part.dtype}{list(part.shape)}, expected {dtype}{[count, *shape]}"
                 )
         return count
+
+    def _rows(self, index: np.ndarray) -> dict[str, np.ndarray]:
+        rows = {}
+        for name, part in self._ring.items():
+            dtype, shape = self._fields[name]
+            rows[name] = part[index]
+            if _is_mask(dtype, shape):
+                rows[name] = _unpacked(rows[name], shape[-1])
+        return rows
+
+
+def _is_mask(dtype: np.dtype[Any], shape: tuple[int, ...]) -> bool:
+    return dtype == np.bool_ and len(shape) > 0
+
+
+def _packed(part: np.ndarray) -> np.ndarray:
+    """Masks as bits, eight in a byte: which of two thousand words are legal is most of a transition otherwise."""
+    return np.packbits(part, axis=-1) if _is_mask(part.dtype, part.shape[1:]) else part
+
+
+def _unpacked(part: np.ndarray, width: int) -> np.ndarray:
+    return np.unpackbits(part, axis=-1, count=width).view(np.bool_)
 
 
 def distinct_rows(arrays: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:

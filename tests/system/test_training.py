@@ -149,6 +149,20 @@ def test_wordle_learns_from_poor_players(tmp_path: Path) -> None:
     assert summary["entropy_search_return"] > summary["filter_return"] > summary["data_policy_return"]
 
 
+@pytest.mark.parametrize("kind", ["hl_gauss", "two_hot", "c51", "mse", "mse_softmax"])
+def test_wordle_trains_with_every_loss_bootstrapped_and_conservative(kind: str, tmp_path: Path) -> None:
+    config = short_wordle(tmp_path)
+    options = [f"value.kind={kind}", "replay.returns=n_step", "replay.n_step=2", "learner.target_update_every=10"]
+    options += ["learner.cql_weight.start=0.5", "learner.cql_actions=8", "budget.updates=40"]
+    assert config.environment.kind == "wordle"
+    words = f"environment.word_list={config.environment.word_list}"
+    summary = train(load_config("wordle", [*WORDLE, words, *options]), run_dir=tmp_path / "run").summary
+    assert -6 <= summary["never_seen_return"] <= 0
+    state = final_state(tmp_path / "run")
+    assert state["replay"]["mask_widths"] == {"legal_t": 105}
+    assert state["run"]["counters"]["env_steps"] > 0
+
+
 def test_corrupt_checkpoints_are_passed_over_with_a_warning(tmp_path: Path) -> None:
     config = load_config("cartpole", CARTPOLE)
     train(config, run_dir=tmp_path / "run")
