@@ -11,17 +11,17 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .system.api import RunResult, evaluate, train
-    from .system.config import RunConfig
-    from .system.config_files import load_config
+    from .system.config.files import load_config
+    from .system.config.run import RunConfig
 
 __version__ = "0.1.0"
 __all__ = ["RunConfig", "RunResult", "__version__", "evaluate", "load_config", "train"]
 
 _HOMES = {
-    "RunConfig": "system.config",
+    "RunConfig": "system.config.run",
     "RunResult": "system.api",
     "evaluate": "system.api",
-    "load_config": "system.config_files",
+    "load_config": "system.config.files",
     "train": "system.api",
 }
 

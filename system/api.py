@@ -12,14 +12,14 @@ import torch
 
 from .builder import build_learner, build_spec
 from .callbacks import Callback
-from .checkpoints import Checkpoint, CheckpointInvalid, installed_versions
-from .config import RunConfig
-from .config_files import check_resume
+from .config.files import check_resume
+from .config.run import RunConfig
 from .errors import check_device, check_port_free
 from .evaluation import check_poolable, play_evaluation, summarise
-from .ray_session import check_ray
-from .run_directory import RunDirectory, RunDirectoryMissing
-from .training import TrainingAttempt
+from .runs.checkpoints import Checkpoint, CheckpointInvalid, installed_versions
+from .runs.directory import RunDirectory, RunDirectoryMissing
+from .training.attempt import TrainingAttempt
+from .training.ray_session import check_ray
 
 RUNS = Path("runs")
 """Where run directories are made that nobody named."""
@@ -44,7 +44,7 @@ def train(
     """Train, evaluate, and write ``summary.json``.
 
     Args:
-        config: see `system.config_files.load_config`, which reads presets and files.
+        config: see `system.config.load_config`, which reads presets and files.
         run_dir: a new directory; None takes the first free ``runs/<name>-<k>``.
         resume: go on with the run in ``run_dir`` from its newest whole checkpoint, or from its beginning where there
             is none. Fields of the config that may not change must be as they were.

@@ -17,7 +17,7 @@ from ..learners.policy import QPolicy, build_policy
 from ..learners.q_learning import QLearner
 from ..learners.randomness import stream, torch_generator
 from ..learners.replay.uniform import UniformReplay
-from .config import RunConfig
+from .config.run import RunConfig
 
 
 def word_split(config: RunConfig) -> WordSplit | None:

@@ -5,15 +5,15 @@ of them become one line with a remedy and an exit code::
 
     UserError                       a code and a line, ready to be shown
     ValueError
-    ├── config_files.ConfigError             2   a preset, a key, a value
-    ├── config_files.ResumeRefused          12   the config changed where it may not
-    ├── run_directory_errors.RunDirectoryError
+    ├── config.files.ConfigError             2   a preset, a key, a value
+    ├── config.files.ResumeRefused          12   the config changed where it may not
+    ├── runs.errors.RunDirectoryError
     │   ├── RunDirectoryExists              10   there is something where a new one was to be
     │   ├── RunDirectoryMissing             10   there is none to go on with
     │   ├── RunDirectoryInUse               10   another process is at work in it
     │   ├── RunDirectoryDamaged             10   a file in it is not as it was written
     │   └── RunDirectoryUnwritable          14   permissions, a read-only disk, a file in the way
-    ├── checkpoints.CheckpointInvalid       11   a checkpoint is not as it was written
+    ├── runs.checkpoints.CheckpointInvalid  11   a checkpoint is not as it was written
     └── any other                            2   where Isogon raised it while it built a run's parts;
                                          18, 19  where it came from the word list, from the environment
     OSError                             13, 14   a full disk; no permission
@@ -74,11 +74,11 @@ class UserError(Exception):
 
 
 _CODES = {
-    "isogon.system.config_files.ConfigError": ExitCode.CONFIG,
-    "isogon.system.config_files.ResumeRefused": ExitCode.RESUME_REFUSED,
-    "isogon.system.run_directory_errors.RunDirectoryUnwritable": ExitCode.PERMISSION,
-    "isogon.system.run_directory_errors.RunDirectoryError": ExitCode.RUN_DIRECTORY,
-    "isogon.system.checkpoints.CheckpointInvalid": ExitCode.CHECKPOINT,
+    "isogon.system.config.files.ConfigError": ExitCode.CONFIG,
+    "isogon.system.config.files.ResumeRefused": ExitCode.RESUME_REFUSED,
+    "isogon.system.runs.errors.RunDirectoryUnwritable": ExitCode.PERMISSION,
+    "isogon.system.runs.errors.RunDirectoryError": ExitCode.RUN_DIRECTORY,
+    "isogon.system.runs.checkpoints.CheckpointInvalid": ExitCode.CHECKPOINT,
     "isogon.actors.pools.contract.PoolExhausted": ExitCode.WORKERS_LOST,
     "isogon.actors.pools.contract.WorkFailed": ExitCode.WORKER_FAILED,
     "ray.exceptions.AuthenticationError": ExitCode.RAY_UNREACHABLE,

@@ -21,7 +21,7 @@ from ..actors.evaluation import play_episodes
 from ..actors.work import Scores
 from ..learners.learner import Policy
 from ..learners.randomness import stream
-from .config import RunConfig
+from .config.run import RunConfig
 
 _EVALUATION_ENVS = 16
 _RESAMPLES = 9_999

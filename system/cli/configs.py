@@ -14,7 +14,7 @@ config_app = typer.Typer(no_args_is_help=True, rich_markup_mode="rich", help="Sh
 @config_app.command("list")
 def list_presets() -> None:
     """List the presets."""
-    from ..config_files import preset_names, preset_title
+    from ..config.files import preset_names, preset_title
 
     names = preset_names()
     for name in names:
@@ -34,6 +34,6 @@ def show(
       isogon config show wordle --explain
       isogon config show wordle --set network.hidden=512 > my.yaml
     """
-    from ..config_files import describe, load_config
+    from ..config.files import describe, load_config
 
     typer.echo(describe(load_config(source, overrides or []), explain=explain), nl=False)

@@ -21,7 +21,7 @@ from rich.progress import Progress as Bars
 from rich.text import Text
 
 from ..callbacks import Callback, Progress
-from ..config import RunConfig
+from ..config.run import RunConfig
 from .endings import end_on_sigterm
 from .figures import Figures
 from .summary import summary_table

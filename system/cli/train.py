@@ -10,7 +10,7 @@ import typer
 from .endings import Stopped
 
 if TYPE_CHECKING:
-    from ..config import RunConfig
+    from ..config.run import RunConfig
 
 Overrides = Annotated[
     list[str] | None,
@@ -67,7 +67,7 @@ def train(
 
 
 def _new_config(source: str | None, changes: list[str]) -> RunConfig:
-    from ..config_files import ConfigError, load_config, preset_names
+    from ..config.files import ConfigError, load_config, preset_names
 
     if source is None:
         raise ConfigError(f"name a preset ({', '.join(preset_names())}) or a config file, as in: isogon train wordle")
@@ -75,11 +75,11 @@ def _new_config(source: str | None, changes: list[str]) -> RunConfig:
 
 
 def _resumed_config(source: str | None, changes: list[str], run_dir: Path | None) -> RunConfig:
-    from ..config_files import ConfigError, check_resume, load_config
+    from ..config.files import ConfigError, check_resume, load_config
 
     if run_dir is None:
         raise ConfigError("--resume needs --run-dir DIR, the run to go on with")
-    from ..run_directory import RunDirectory
+    from ..runs.directory import RunDirectory
 
     saved = str(RunDirectory.open(run_dir).path / "config.yaml")
     config = load_config(source or saved, changes)

@@ -13,7 +13,7 @@ from types import ModuleType
 from typing import Any
 
 from isogon.system.callbacks import Callback, Progress
-from isogon.system.config import RunConfig
+from isogon.system.config.run import RunConfig
 
 SUMMARY: dict[str, Any] = {
     "preset": "pole",

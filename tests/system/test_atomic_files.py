@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from isogon.system.atomic_files import (
+from isogon.system.runs.atomic_files import (
     create_numbered,
     remove_atomically,
     remove_leftovers,

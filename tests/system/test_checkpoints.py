@@ -20,8 +20,8 @@ import numpy as np
 import pytest
 import torch
 
-import isogon.system.checkpoints as module
-from isogon.system.checkpoints import (
+import isogon.system.runs.checkpoints as module
+from isogon.system.runs.checkpoints import (
     CheckpointInvalid,
     CheckpointRef,
     installed_versions,
@@ -281,7 +281,7 @@ SAVER = """
 import sys
 from pathlib import Path
 import torch
-from isogon.system.checkpoints import installed_versions, save_checkpoint
+from isogon.system.runs.checkpoints import installed_versions, save_checkpoint
 assert "ray" in installed_versions()
 assert "ray" not in sys.modules
 folder = Path(sys.argv[1])

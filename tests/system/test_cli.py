@@ -28,7 +28,7 @@ from isogon.system.cli.app import app, main
 from isogon.system.cli.figures import Figures
 from isogon.system.cli.outputs import PlainOutput, TerminalOutput
 from isogon.system.cli.summary import summary_table
-from isogon.system.config_files import load_config, preset_names
+from isogon.system.config.files import load_config, preset_names
 
 FAKE = str(Path(__file__).with_name("isogon_with_fake_api.py"))
 CONFIG = """

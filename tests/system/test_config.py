@@ -8,9 +8,9 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic_core import to_json
 
 from isogon.learners.settings import Settings
-from isogon.system.config import RunConfig
-from isogon.system.config_files import load_config, preset_names
-from isogon.system.config_keys import sections_of
+from isogon.system.config.files import load_config, preset_names
+from isogon.system.config.keys import sections_of
+from isogon.system.config.run import RunConfig
 
 
 def models(model: type[Settings]) -> Iterator[type[Settings]]:

@@ -10,8 +10,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from isogon.system.config import RunConfig
-from isogon.system.config_files import (
+from isogon.system.config.files import (
     ConfigError,
     ResumeRefused,
     check_resume,
@@ -21,8 +20,9 @@ from isogon.system.config_files import (
     preset_title,
     resume_changes,
 )
-from isogon.system.config_keys import all_keys
-from isogon.system.config_yaml import YamlError, read_yaml, write_entry, write_yaml
+from isogon.system.config.keys import all_keys
+from isogon.system.config.run import RunConfig
+from isogon.system.config.yaml_text import YamlError, read_yaml, write_entry, write_yaml
 
 CARTPOLE = """
 name: pole
@@ -197,7 +197,7 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
 
 
 def test_an_unknown_preset_offers_the_nearest(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("isogon.system.config_files.preset_names", lambda: ["atari", "wordle"])
+    monkeypatch.setattr("isogon.system.config.files.preset_names", lambda: ["atari", "wordle"])
     assert "unknown preset wordel: did you mean wordle?" in refusal("wordel")
     assert "unknown preset zzz: there are atari, wordle" in refusal("zzz")
 

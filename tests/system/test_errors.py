@@ -17,7 +17,7 @@ from pydantic import BaseModel
 from isogon.actors.environments.wordle.vocabulary import load_words
 from isogon.actors.pools.contract import PoolExhausted, WorkFailed
 from isogon.system import errors
-from isogon.system.config_files import ConfigError, ResumeRefused
+from isogon.system.config.files import ConfigError, ResumeRefused
 from isogon.system.errors import (
     ExitCode,
     UserError,
@@ -27,7 +27,7 @@ from isogon.system.errors import (
     explain,
     log_details,
 )
-from isogon.system.run_directory_errors import (
+from isogon.system.runs.errors import (
     RunDirectoryDamaged,
     RunDirectoryExists,
     RunDirectoryInUse,

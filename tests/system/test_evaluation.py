@@ -11,8 +11,8 @@ import pytest
 from isogon.actors.environments.wordle import Vocabulary, build_vocabulary, load_words, split_words
 from isogon.actors.environments.wordle.players import FilteringPlayer
 from isogon.learners.learner import Exploration
-from isogon.system.config import RunConfig
-from isogon.system.config_files import load_config
+from isogon.system.config.files import load_config
+from isogon.system.config.run import RunConfig
 from isogon.system.evaluation import check_poolable, mean_interval, play_evaluation, summarise
 
 

@@ -19,9 +19,9 @@ import prometheus_client
 import prometheus_client.parser
 import pytest
 
-import isogon.system.metrics as m
-from isogon.system.metric_exporters import NullExporter, PrometheusExporter
-from isogon.system.metrics import METRICS, Metric, MetricsRecorder
+import isogon.system.metrics.recorder as m
+from isogon.system.metrics.exporters import NullExporter, PrometheusExporter
+from isogon.system.metrics.recorder import METRICS, Metric, MetricsRecorder
 
 
 class Listing:
@@ -257,7 +257,7 @@ def test_without_an_exporter_figures_are_kept_and_ray_is_not_imported() -> None:
     record_everything(recorder)
     recorder.close()
     assert recorder.snapshot()["isogon_env_steps_total"] == 7.0
-    program = "import sys, isogon.system.metric_exporters; assert 'ray' not in sys.modules"
+    program = "import sys, isogon.system.metrics.exporters; assert 'ray' not in sys.modules"
     subprocess.run([sys.executable, "-c", program], check=True)
 
 
@@ -266,8 +266,8 @@ import sys
 import ray
 sys.path.insert(0, sys.argv[1])
 from test_metrics import record_everything
-from isogon.system.metric_exporters import RayExporter
-from isogon.system.metrics import MetricsRecorder
+from isogon.system.metrics.exporters import RayExporter
+from isogon.system.metrics.recorder import MetricsRecorder
 ray.init(address="local", num_cpus=1, include_dashboard=False, object_store_memory=80 * 2**20, log_to_driver=False)
 recorder = MetricsRecorder("r-1", RayExporter())
 record_everything(recorder)

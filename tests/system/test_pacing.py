@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from isogon.system.config import BudgetConfig
-from isogon.system.pacing import Pace, budget_share
+from isogon.system.config.run import BudgetConfig
+from isogon.system.training.pacing import Pace, budget_share
 
 
 def test_the_nearest_limit_counts() -> None:

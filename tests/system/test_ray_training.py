@@ -16,11 +16,12 @@ from isogon.actors.environments.wordle import load_words
 from isogon.actors.pools.contract import Pool
 from isogon.actors.pools.ray_pool import RayPool
 from isogon.learners.encodings.spec import EnvironmentSpec
-from isogon.system import builder, training
+from isogon.system import builder
 from isogon.system.api import train
 from isogon.system.callbacks import Callback, Progress
-from isogon.system.config import RunConfig
-from isogon.system.run_directory import RunDirectory
+from isogon.system.config.run import RunConfig
+from isogon.system.runs.directory import RunDirectory
+from isogon.system.training import attempt
 
 pytestmark = pytest.mark.ray
 
@@ -75,12 +76,12 @@ class _KillsAPlayer(Callback):
 def test_a_killed_player_is_replaced_and_its_work_done_again(
     local_ray: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from isogon.system.config_files import load_config
+    from isogon.system.config.files import load_config
 
     # The learner must wait for play, so that the run cannot end before the player is back.
     config = load_config("wordle", [*short_options(tmp_path), "actors.updates_per_step=0.05"])
     killer = _KillsAPlayer()
-    monkeypatch.setattr(training, "build_pool", killer.build_pool(builder.build_pool))
+    monkeypatch.setattr(attempt, "build_pool", killer.build_pool(builder.build_pool))
     summary = train(config, run_dir=tmp_path / "run", callbacks=[killer]).summary
     assert killer.killed is not None
     assert killer.last is not None

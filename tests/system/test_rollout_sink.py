@@ -11,7 +11,7 @@ from isogon.learners.encodings.spec import ArraySpec, EnvironmentSpec
 from isogon.learners.randomness import stream
 from isogon.learners.replay.uniform import UniformReplay
 from isogon.schedulers.events import Token
-from isogon.system.rollout_sink import RolloutSink
+from isogon.system.training.rollout_sink import RolloutSink
 
 SPEC = EnvironmentSpec("toy", {"x": ArraySpec((1,), "float32")}, num_actions=2)
 

@@ -20,9 +20,9 @@ from typing import Any, TypeVar
 import pytest
 import torch
 
-from isogon.system.attempts import Attempt, claim_attempt
-from isogon.system.checkpoints import CheckpointRef, save_checkpoint
-from isogon.system.run_directory import (
+from isogon.system.runs.attempts import Attempt, claim_attempt
+from isogon.system.runs.checkpoints import CheckpointRef, save_checkpoint
+from isogon.system.runs.directory import (
     RunDirectory,
     RunDirectoryDamaged,
     RunDirectoryExists,
@@ -154,7 +154,7 @@ def test_a_killed_holder_lets_go(tmp_path: Path) -> None:
     path = tmp_path / "run"
     RunDirectory.create(path).write_config({})
     program = (
-        "import sys, pathlib, time; from isogon.system.run_directory import RunDirectory\n"
+        "import sys, pathlib, time; from isogon.system.runs.directory import RunDirectory\n"
         "with RunDirectory.open(pathlib.Path(sys.argv[1])).hold():\n    print('held', flush=True); time.sleep(60)"
     )
     holder = subprocess.Popen([sys.executable, "-c", program, str(path)], stdout=subprocess.PIPE, text=True)
@@ -369,7 +369,7 @@ WORKER = """
 import sys
 from pathlib import Path
 import torch
-from isogon.system.run_directory import RunDirectory
+from isogon.system.runs.directory import RunDirectory
 run = RunDirectory.open(Path(sys.argv[1]))
 with run.hold():
     checkpoint = run.latest_checkpoint(lambda text: sys.exit(text))
@@ -419,7 +419,7 @@ def test_a_checkpoint_of_a_newer_format_is_passed_over(run: RunDirectory, monkey
     attempt = run.claim_attempt(None)
     save(run, attempt, 1)
     with monkeypatch.context() as patch:
-        patch.setattr("isogon.system.checkpoints.FORMAT_VERSION", 2)
+        patch.setattr("isogon.system.runs.checkpoints.FORMAT_VERSION", 2)
         save_checkpoint(run.checkpoint_folder(CheckpointRef(1, 2)), {"learner": {}}, step=2, attempt=1, info={})
     warnings: list[str] = []
     found = run.latest_checkpoint(warnings.append)

@@ -17,9 +17,9 @@ import torch
 
 from isogon.system.api import evaluate, train
 from isogon.system.callbacks import Callback, Progress
-from isogon.system.config import RunConfig
-from isogon.system.config_files import ResumeRefused, load_config
-from isogon.system.run_directory import RunDirectory, RunDirectoryExists, RunDirectoryMissing
+from isogon.system.config.files import ResumeRefused, load_config
+from isogon.system.config.run import RunConfig
+from isogon.system.runs.directory import RunDirectory, RunDirectoryExists, RunDirectoryMissing
 
 CARTPOLE = ["budget.env_steps=3000", "checkpoints.every_updates=60", "evaluation.episodes=4", "replay.min_size=200"]
 WORDLE = [

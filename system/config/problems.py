@@ -8,8 +8,8 @@ from typing import Any
 
 from pydantic_core import ErrorDetails, to_jsonable_python
 
-from ..learners.settings import Settings
-from .config_keys import KIND, Model, Place, kind_of, locate, nearest, sections_of, suggest
+from ...learners.settings import Settings
+from .keys import KIND, Model, Place, kind_of, locate, nearest, sections_of, suggest
 
 _WIDEST_VALUE = 60
 

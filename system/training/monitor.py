@@ -8,12 +8,12 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
-from ..actors.work import Scores
-from ..learners.learner import UpdateStats
-from . import metrics as m
-from .callbacks import Callback, Progress
-from .coordinate import Figures
-from .metrics import MetricsRecorder
+from ...actors.work import Scores
+from ...learners.learner import UpdateStats
+from ..callbacks import Callback, Progress
+from ..coordinate import Figures
+from ..metrics import recorder as m
+from ..metrics.recorder import MetricsRecorder
 
 _REPORT_SECONDS = 0.5
 

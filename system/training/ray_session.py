@@ -7,8 +7,8 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from .config import RayConfig
-from .errors import check_port_free, check_ray_address
+from ..config.run import RayConfig
+from ..errors import check_port_free, check_ray_address
 
 _OBJECT_STORE_BYTES = 256 * 2**20
 """Enough for the bounded number of results that wait, and small enough for a laptop's shared memory."""

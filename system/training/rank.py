@@ -13,17 +13,17 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from ..actors.pools.contract import PoolExhausted
-from ..actors.work import PolicyState
-from ..learners.learner import Exploration, Learner, Policy
-from ..learners.replay.uniform import UniformReplay
-from .callbacks import Progress
-from .config import RunConfig
-from .coordinate import Coordinator
+from ...actors.pools.contract import PoolExhausted
+from ...actors.work import PolicyState
+from ...learners.learner import Exploration, Learner, Policy
+from ...learners.replay.uniform import UniformReplay
+from ..callbacks import Progress
+from ..config.run import RunConfig
+from ..coordinate import Coordinator
+from .clock import RunClock
+from .monitor import RunMonitor
 from .pacing import Pace, budget_share
 from .rollout_sink import RolloutSink
-from .run_clock import RunClock
-from .run_monitor import RunMonitor
 
 _WAIT_SECONDS = 0.1
 _DRAIN_SECONDS = 600.0

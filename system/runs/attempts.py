@@ -24,7 +24,7 @@ from typing import Any
 
 from .atomic_files import create_numbered, sync_folder, write_atomically
 from .checkpoints import CheckpointRef, installed_versions
-from .run_directory_errors import RunDirectoryDamaged
+from .errors import RunDirectoryDamaged
 
 
 @dataclass(frozen=True)

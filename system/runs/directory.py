@@ -3,12 +3,12 @@
 ::
 
     config.yaml                      the resolved config
-    attempts/<n>/                    see `system.attempts`
-    checkpoints/<attempt>-<step>/    see `system.checkpoints`
+    attempts/<n>/                    see `system.runs.attempts`
+    checkpoints/<attempt>-<step>/    see `system.runs.checkpoints`
     summary.json                     the result
 
 It lies on a POSIX path. One process at a time works in it, as an attempt; others may read. Temporary names (see
-`system.atomic_files`), ``.lock`` and ``.holder.json`` are the machinery's.
+`system.runs.atomic_files`), ``.lock`` and ``.holder.json`` are the machinery's.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from typing import Any
 
 import filelock
 
-from ..learners.state import StateTree
+from ...learners.state import StateTree
 from .atomic_files import create_numbered, remove_atomically, remove_leftovers, sync_folder, write_atomically
 from .attempts import Attempt, append_row, attempt_line, claim_attempt, read_rows, without_infinities
 from .checkpoints import (
@@ -35,8 +35,8 @@ from .checkpoints import (
     save_checkpoint,
     verify_checkpoint,
 )
-from .config_yaml import read_yaml, write_yaml
-from .run_directory_errors import (
+from ..config.yaml_text import read_yaml, write_yaml
+from .errors import (
     RunDirectoryDamaged,
     RunDirectoryExists,
     RunDirectoryInUse,
@@ -178,7 +178,7 @@ class RunDirectory:
     def save_checkpoint(
         self, attempt: Attempt, step: int, parts: Mapping[str, StateTree], info: Mapping[str, Any]
     ) -> CheckpointRef:
-        """Write a checkpoint of this attempt; arguments and errors as `system.checkpoints.save_checkpoint`."""
+        """Write a checkpoint of this attempt; arguments and errors as `system.runs.checkpoints.save_checkpoint`."""
         ref = CheckpointRef(attempt.number, step)
         save_checkpoint(self.checkpoint_folder(ref), parts, step=step, attempt=attempt.number, info=info)
         self._known_valid.add(ref)

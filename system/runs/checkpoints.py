@@ -26,7 +26,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from ..learners.state import StateTree, decode_state, encode_state, join_state, split_state
+from ...learners.state import StateTree, decode_state, encode_state, join_state, split_state
 from .atomic_files import sync_folder, temporary_sibling, write_durably
 
 FORMAT = "isogon-checkpoint"

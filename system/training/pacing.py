@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .config import BudgetConfig
+from ..config.run import BudgetConfig
 
 
 def budget_share(budget: BudgetConfig, *, seconds: float, updates: int, env_steps: int) -> float:

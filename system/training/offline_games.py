@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from ..actors.columns import Columns
-from ..actors.environments.build import build_environment
-from ..actors.environments.config import WordleConfig
-from ..actors.environments.wordle import build_vocabulary, load_words, split_words
-from ..actors.environments.wordle.players import MixturePlayer
-from ..actors.rollout import record
-from ..learners.randomness import stream
-from .config import OfflineConfig
+from ...actors.columns import Columns
+from ...actors.environments.build import build_environment
+from ...actors.environments.config import WordleConfig
+from ...actors.environments.wordle import build_vocabulary, load_words, split_words
+from ...actors.environments.wordle.players import MixturePlayer
+from ...actors.rollout import record
+from ...learners.randomness import stream
+from ..config.run import OfflineConfig
 
 _BOARDS = 512
 

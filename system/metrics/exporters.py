@@ -8,7 +8,7 @@ from wsgiref.simple_server import WSGIServer
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
 
-from .metrics import METRICS, Metric
+from .recorder import METRICS, Metric
 
 
 class NullExporter:

@@ -7,26 +7,26 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..actors.environments.config import WordleConfig
-from ..actors.pools.contract import PoolExhausted, WorkFailed
-from ..learners.encodings.spec import EnvironmentSpec
-from ..learners.learner import Policy
-from ..schedulers.equal_split import EqualSplit
-from .attempts import Attempt
-from .builder import build_learner, build_pool, build_replay, build_spec, evaluation_episodes, needs_legal
-from .callbacks import Callback
-from .checkpoints import Checkpoint
-from .config import RunConfig
-from .coordinate import Coordinator
-from .metric_exporters import NullExporter, PrometheusExporter, RayExporter
-from .metrics import Exporter, MetricsRecorder
+from ...actors.environments.config import WordleConfig
+from ...actors.pools.contract import PoolExhausted, WorkFailed
+from ...learners.encodings.spec import EnvironmentSpec
+from ...learners.learner import Policy
+from ...schedulers.equal_split import EqualSplit
+from ..builder import build_learner, build_pool, build_replay, build_spec, evaluation_episodes, needs_legal
+from ..callbacks import Callback
+from ..config.run import RunConfig
+from ..coordinate import Coordinator
+from ..metrics.exporters import NullExporter, PrometheusExporter, RayExporter
+from ..metrics.recorder import Exporter, MetricsRecorder
+from ..runs.attempts import Attempt
+from ..runs.checkpoints import Checkpoint
+from ..runs.directory import RunDirectory
+from .clock import RunClock
+from .monitor import RunMonitor
 from .offline_games import record_offline_games
 from .rank import Rank
 from .ray_session import ray_session
 from .rollout_sink import RolloutSink
-from .run_clock import RunClock
-from .run_directory import RunDirectory
-from .run_monitor import RunMonitor
 
 
 @dataclass(frozen=True)

@@ -21,13 +21,14 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import to_jsonable_python
 
-from ..learners.settings import Settings
-from .config import RunConfig
-from .config_keys import KIND, Model, nearest, of_kind, sections_of
-from .config_problems import Origin, about_section, meaning, one_line, shown
-from .config_yaml import YamlError, read_yaml, write_entry, write_yaml
+from ...learners.settings import Settings
+from .keys import KIND, Model, nearest, of_kind, sections_of
+from .problems import Origin, about_section, meaning, one_line, shown
+from .run import RunConfig
+from .yaml_text import YamlError, read_yaml, write_entry, write_yaml
 
 _MOST_PROBLEMS = 5
+_PRESETS = f"{__package__.rpartition('.')[0]}.presets"
 _SUFFIXES = (".yaml", ".yml")
 
 
@@ -48,13 +49,13 @@ class _Override:
 
 def preset_names() -> list[str]:
     """The presets that come with Isogon, sorted."""
-    files = resources.files(f"{__package__}.presets").iterdir()
+    files = resources.files(_PRESETS).iterdir()
     return sorted(file.name.removesuffix(".yaml") for file in files if file.name.endswith(".yaml"))
 
 
 def preset_title(name: str) -> str:
     """A preset's first line, which is a comment and says what it is for; empty where it has none."""
-    first = (resources.files(f"{__package__}.presets") / f"{name}.yaml").read_text(encoding="utf-8").partition("\n")[0]
+    first = (resources.files(_PRESETS) / f"{name}.yaml").read_text(encoding="utf-8").partition("\n")[0]
     return first.removeprefix("#").strip() if first.startswith("#") else ""
 
 
@@ -116,7 +117,7 @@ def check_resume(old: RunConfig, new: RunConfig) -> None:
 def _read(source: str) -> tuple[str, str]:
     names = preset_names()
     if source in names:
-        file = resources.files(f"{__package__}.presets") / f"{source}.yaml"
+        file = resources.files(_PRESETS) / f"{source}.yaml"
         return f"preset {source}", file.read_text(encoding="utf-8")
     path = Path(source)
     if path.suffix not in _SUFFIXES and not path.is_file():

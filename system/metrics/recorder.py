@@ -2,7 +2,7 @@
 
 Names are ``isogon_<subsystem>_<thing>_<unit>[_total]`` in base units; labels come from a bounded set. Lower floors
 return plain numbers; a `MetricsRecorder` takes them in, at the price of an addition, and hands them to an exporter when
-it is flushed (see `system.metric_exporters`).
+it is flushed (see `system.metrics.exporters`).
 """
 
 from __future__ import annotations
@@ -237,7 +237,7 @@ class MetricsRecorder:
         series = self._series.get(key)
         if series is None:
             if METRICS.get(metric.name) is not metric:
-                raise ValueError(f"metric {metric.name} is not declared in system/metrics.py")
+                raise ValueError(f"metric {metric.name} is not declared in system/metrics/recorder.py")
             if labels.keys() != set(metric.labels):
                 raise ValueError(f"{metric.name} has the labels {metric.labels}: got {tuple(labels)}")
             series = _Series(metric, dict(labels))

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..actors.columns import Columns, check_columns
-from ..actors.work import Scores, WorkResult
-from ..learners.encodings.spec import EnvironmentSpec
-from ..learners.replay.transitions import TransitionAssembler
-from ..learners.replay.uniform import UniformReplay
+from ...actors.columns import Columns, check_columns
+from ...actors.work import Scores, WorkResult
+from ...learners.encodings.spec import EnvironmentSpec
+from ...learners.replay.transitions import TransitionAssembler
+from ...learners.replay.uniform import UniformReplay
 
 
 class RolloutSink:

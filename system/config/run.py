@@ -6,14 +6,14 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from ..actors.config import ActorsConfig
-from ..actors.environments.config import EnvironmentConfig
-from ..learners.networks.config import MLPConfig, NetworkConfig
-from ..learners.q_learning_config import QLearningConfig
-from ..learners.replay.config import ReplayConfig
-from ..learners.settings import Settings, may_change_on_resume
-from ..learners.values.config import ValueConfig
-from ..learners.values.presets import support_of
+from ...actors.config import ActorsConfig
+from ...actors.environments.config import EnvironmentConfig
+from ...learners.networks.config import MLPConfig, NetworkConfig
+from ...learners.q_learning_config import QLearningConfig
+from ...learners.replay.config import ReplayConfig
+from ...learners.settings import Settings, may_change_on_resume
+from ...learners.values.config import ValueConfig
+from ...learners.values.presets import support_of
 
 
 class BudgetConfig(Settings):

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from types import UnionType
 from typing import Annotated, Any, TypeAlias, Union, get_args, get_origin
 
-from ..learners.settings import Settings
+from ...learners.settings import Settings
 
 Model: TypeAlias = type[Settings]
 KIND = "kind"
