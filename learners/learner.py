@@ -18,6 +18,14 @@ SharedTensors: TypeAlias = dict[str, tuple[torch.Tensor, Literal["mean", "intege
 """What crosses a link, by name, and how it averages over learners."""
 
 
+class UpdateFailed(RuntimeError):
+    """An update cannot be made, and the weights are as they were before it.
+
+    The gradient is not finite, or targets lie outside the support and the config says that this is an error. Trying
+    again would fail again: rewards, ranges or the learning rate must change.
+    """
+
+
 @dataclass(frozen=True)
 class Loss:
     """A differentiable loss, with what was seen on the way.
@@ -86,7 +94,10 @@ class Learner(Protocol):
         ...
 
     def update(self, batch: Batch, progress: float) -> UpdateStats:
-        """One step: loss, backward, clipping, optimiser, averages. ``progress`` in [0, 1] drives the schedules."""
+        """One step: loss, backward, clipping, optimiser, averages. ``progress`` in [0, 1] drives the schedules.
+
+        Raises `UpdateFailed`.
+        """
         ...
 
     def policy(self) -> Policy:
@@ -114,4 +125,14 @@ class Learner(Protocol):
         ...
 
 
-__all__ = ["GREEDY", "Exploration", "Learner", "Loss", "Observation", "Policy", "SharedTensors", "UpdateStats"]
+__all__ = [
+    "GREEDY",
+    "Exploration",
+    "Learner",
+    "Loss",
+    "Observation",
+    "Policy",
+    "SharedTensors",
+    "UpdateFailed",
+    "UpdateStats",
+]

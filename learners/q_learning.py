@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from .batch import Batch, Observation
-from .learner import Loss, SharedTensors, UpdateStats
+from .learner import Loss, SharedTensors, UpdateFailed, UpdateStats
 from .networks.value_module import ValueModule, check_fit
 from .policy import QPolicy
 from .q_learning_config import QLearningConfig
@@ -86,16 +86,19 @@ class QLearner:
         """One step of Adam, then of the averaged and the target weights.
 
         Raises:
-            FloatingPointError: the gradient is not finite; the weights are left as they were.
+            UpdateFailed: the gradient is not finite, or targets are out of range and ``out_of_range`` is ``error``.
         """
         self._progress = progress
         learning_rate = self._learning_rate(progress)
         self._optimiser.zero_grad(set_to_none=True)
-        loss = self.loss(batch)
+        try:
+            loss = self.loss(batch)
+        except ValueError as error:
+            raise UpdateFailed(f"update {self.updates + 1}: {error}") from error
         loss.value.backward()  # type: ignore[no-untyped-call]
         norm = float(nn.utils.clip_grad_norm_(self._parameters, self._config.max_gradient_norm))
         if not np.isfinite(norm):
-            raise FloatingPointError(
+            raise UpdateFailed(
                 f"update {self.updates + 1}: the gradient's norm is {norm} and the loss {float(loss.value.detach())}; "
                 "lower learner.learning_rate, or look for rewards that are not bounded"
             )

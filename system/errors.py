@@ -19,7 +19,8 @@ of them become one line with a remedy and an exit code::
     OSError                             13, 14   a full disk; no permission
     RuntimeError
     ├── pools.contract.PoolExhausted        20   no worker is left
-    └── pools.contract.WorkFailed           21   a worker's own code raised
+    ├── pools.contract.WorkFailed           21   a worker's own code raised
+    └── learner.UpdateFailed                23   a gradient that is not finite, targets out of range
     ray's, torch's                      15..22   see `_CODES`
     any other                                1   a bug
 
@@ -59,6 +60,7 @@ class ExitCode(IntEnum):
     WORKERS_LOST = 20
     WORKER_FAILED = 21
     OUT_OF_MEMORY = 22
+    UPDATE_FAILED = 23
     INTERRUPTED = 130
     OUTPUT_CLOSED = 141
     TERMINATED = 143
@@ -81,6 +83,7 @@ _CODES = {
     "isogon.system.runs.checkpoints.CheckpointInvalid": ExitCode.CHECKPOINT,
     "isogon.actors.pools.contract.PoolExhausted": ExitCode.WORKERS_LOST,
     "isogon.actors.pools.contract.WorkFailed": ExitCode.WORKER_FAILED,
+    "isogon.learners.learner.UpdateFailed": ExitCode.UPDATE_FAILED,
     "ray.exceptions.AuthenticationError": ExitCode.RAY_UNREACHABLE,
     "ray.exceptions.RuntimeEnvSetupError": ExitCode.RAY_START,
     "ray.exceptions.OutOfDiskError": ExitCode.DISK_FULL,

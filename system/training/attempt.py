@@ -10,7 +10,7 @@ from typing import Any
 from ...actors.environments.config import WordleConfig
 from ...actors.pools.contract import PoolExhausted, WorkFailed
 from ...learners.encodings.spec import EnvironmentSpec
-from ...learners.learner import Policy
+from ...learners.learner import Policy, UpdateFailed
 from ...schedulers.equal_split import EqualSplit
 from ..builder import build_learner, build_pool, build_replay, build_spec, evaluation_episodes, needs_legal
 from ..callbacks import Callback
@@ -65,6 +65,7 @@ class TrainingAttempt:
 
         Raises:
             WorkFailed, PoolExhausted: see `actors.pools.contract`.
+            UpdateFailed: see `learners.learner`.
             OSError: a checkpoint or a row of metrics could not be written.
         """
         config = self.config
@@ -76,7 +77,7 @@ class TrainingAttempt:
             rank = self._build_rank(spec, checkpoint, stack)
             try:
                 rank.run()
-            except (KeyboardInterrupt, SystemExit, WorkFailed, PoolExhausted):
+            except (KeyboardInterrupt, SystemExit, WorkFailed, PoolExhausted, UpdateFailed):
                 if not config.deterministic:
                     rank.checkpoint()
                 raise

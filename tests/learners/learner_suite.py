@@ -15,7 +15,7 @@ import torch
 
 from isogon.learners.batch import Batch
 from isogon.learners.encodings import ArraySpec, EnvironmentSpec
-from isogon.learners.learner import GREEDY, Learner
+from isogon.learners.learner import GREEDY, Learner, UpdateFailed
 from isogon.learners.schedules import Schedule
 from isogon.learners.state import decode_state, encode_state
 
@@ -161,7 +161,7 @@ class LearnerSuite:
         learner.update(batch, 0.0)
         before, average = bits(learner), learner.policy_tensors()
         pairs = len(learner.loss(batch).td_error)
-        with pytest.raises(FloatingPointError, match=r"update 2: .*learning_rate"):
+        with pytest.raises(UpdateFailed, match=r"update 2: .*learning_rate"):
             learner.update({**batch, "weight": torch.full((pairs,), 3e38)}, 0.0)
         assert bits(learner) == before
         assert all(np.array_equal(part, average[name]) for name, part in learner.policy_tensors().items())

@@ -15,10 +15,12 @@ from typing import Any
 import pytest
 import torch
 
+from isogon.learners.learner import UpdateFailed
 from isogon.system.api import evaluate, train
 from isogon.system.callbacks import Callback, Progress
 from isogon.system.config.files import ResumeRefused, load_config
 from isogon.system.config.run import RunConfig
+from isogon.system.errors import ExitCode, explain
 from isogon.system.runs.directory import RunDirectory, RunDirectoryExists, RunDirectoryMissing
 
 CARTPOLE = ["budget.env_steps=3000", "checkpoints.every_updates=60", "evaluation.episodes=4", "replay.min_size=200"]
@@ -161,6 +163,14 @@ def test_wordle_trains_with_every_loss_bootstrapped_and_conservative(kind: str, 
     state = final_state(tmp_path / "run")
     assert state["replay"]["mask_widths"] == {"legal_t": 105}
     assert state["run"]["counters"]["env_steps"] > 0
+
+
+def test_targets_out_of_range_end_the_run_on_request(tmp_path: Path) -> None:
+    options = ["value.vmax=2", "value.out_of_range=error", "deterministic=false"]
+    with pytest.raises(UpdateFailed, match=r"update \d+: target has .* outside \[0.0, 2.0\]") as caught:
+        train(load_config("cartpole", [*CARTPOLE, *options]), run_dir=tmp_path / "run")
+    assert explain(caught.value).code == ExitCode.UPDATE_FAILED
+    assert (tmp_path / "run" / "config.yaml").exists()
 
 
 def test_corrupt_checkpoints_are_passed_over_with_a_warning(tmp_path: Path) -> None:
