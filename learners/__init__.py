@@ -5,7 +5,7 @@ network of `networks` and a value head of `values`; `policy.QPolicy` acts by the
 """
 
 from .batch import Batch, Observation, Source
-from .learner import GREEDY, Exploration, Learner, Loss, Policy, SharedTensors, UpdateStats
+from .learner import GREEDY, Exploration, Learner, Loss, Policy, SharedTensors, UpdateFailed, UpdateStats
 from .policy import QPolicy, build_policy
 from .q_learning import QLearner
 from .q_learning_config import QLearningConfig
@@ -25,6 +25,7 @@ __all__ = [
     "Schedule",
     "SharedTensors",
     "Source",
+    "UpdateFailed",
     "UpdateStats",
     "build_policy",
 ]

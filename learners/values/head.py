@@ -67,17 +67,6 @@ class ValueHead(nn.Module):
             raise ValueError(f"weight has shape {tuple(weight.shape)} and row {tuple(row.shape)}: both must be [P]")
         return self.kind.loss(self.form.logits(hidden, row, action), target, weight)
 
-    def forward(
-        self,
-        hidden: Hidden,
-        row: torch.Tensor,
-        action: torch.Tensor,
-        target: Target,
-        weight: torch.Tensor | None = None,
-    ) -> HeadLoss:
-        """The same as `loss`."""
-        return self.loss(hidden, row, action, target, weight)
-
     def values(self, hidden: Hidden) -> torch.Tensor:
         """Values ``[B, A]`` of all actions. Under `torch.no_grad`, outputs ``[B, A, K]`` are never whole in memory."""
         return self.form.values(hidden, self.kind.value)
