@@ -24,8 +24,12 @@ class ValueConfig(Settings):
         None, description="named bins and range that other people's papers use; bins, vmin, vmax set here override it"
     )
     bins: int | None = Field(None, ge=2, description="number of bins; needed without a preset, unused by mse")
-    vmin: float | None = Field(None, description="lowest value in the support, in units of return (see anchor)")
-    vmax: float | None = Field(None, description="highest value in the support, in units of return (see anchor)")
+    vmin: float | None = Field(
+        None,
+        description="lower end of the range, in units of return: outer edge of hl_gauss and mse_softmax, outer value of "
+        "two_hot and c51",
+    )
+    vmax: float | None = Field(None, description="upper end of the range, as vmin")
     transform: Literal["none", "symlog", "symexp"] | None = Field(
         None,
         description="symlog, symexp: bins equally spaced in symlog(value), in which vmin and vmax are then given; "
