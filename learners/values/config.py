@@ -26,8 +26,8 @@ class ValueConfig(Settings):
     bins: int | None = Field(None, ge=2, description="number of bins; needed without a preset, unused by mse")
     vmin: float | None = Field(
         None,
-        description="lower end of the range, in units of return: outer edge of hl_gauss and mse_softmax, outer value of "
-        "two_hot and c51",
+        description="lower end of the range, in units of return: outer edge of hl_gauss and mse_softmax, outer "
+        "value of two_hot and c51",
     )
     vmax: float | None = Field(None, description="upper end of the range, as vmin")
     transform: Literal["none", "symlog", "symexp"] | None = Field(
