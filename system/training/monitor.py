@@ -92,11 +92,17 @@ class RunMonitor:
         self._recorder.set(m.WORKERS, figures.workers)
         self._recorder.count(m.WORKER_RESTARTS, figures.worker_restarts - self._restarts)
         self._recorder.count(m.RESULTS_DROPPED, figures.dropped - self._dropped)
+        if figures.worker_restarts > self._restarts:
+            self._say(f"a worker was lost and is replaced ({figures.worker_restarts} so far): its work is done again")
         self._restarts, self._dropped = figures.worker_restarts, figures.dropped
         self._recorder.flush()
         self._log(self._row(standing))
         for callback in self._callbacks:
             callback.on_progress(self._with_metrics(standing))
+
+    def _say(self, text: str) -> None:
+        for callback in self._callbacks:
+            callback.on_message(text)
 
     def state_dict(self) -> dict[str, Any]:
         """The totals, as JSON values."""

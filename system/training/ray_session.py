@@ -46,6 +46,8 @@ def ray_session(config: RayConfig, workers: int, metrics_port: int | None) -> It
     else:
         # Players share the cores with the learner as equals; Ray would let them yield to it.
         os.environ.setdefault("RAY_worker_niceness", "0")
+        # What Ray itself says of lost workers goes among our lines, into files and pipes too.
+        os.environ.setdefault("RAY_COLOR_PREFIX", "0")
         ray.init(
             address="local",
             num_cpus=workers,

@@ -55,6 +55,10 @@ class _KillsAPlayer(Callback):
         self.killed: int | None = None
         self.steps_at_kill = 0
         self.last: Progress | None = None
+        self.messages: list[str] = []
+
+    def on_message(self, text: str) -> None:
+        self.messages.append(text)
 
     def build_pool(self, build: Callable[..., Pool]) -> Callable[..., Pool]:
         def build_and_keep(config: RunConfig, spec: EnvironmentSpec, clock: Callable[[], float]) -> Pool:
@@ -87,6 +91,7 @@ def test_a_killed_player_is_replaced_and_its_work_done_again(
     assert killer.last is not None
     assert summary["env_steps"] > killer.steps_at_kill
     assert killer.last.metrics["isogon_pool_worker_restarts_total"] == 1
+    assert any("lost and is replaced (1 so far)" in message for message in killer.messages)
     assert killer.last.metrics["isogon_pool_results_dropped_total"] >= 1
     checkpoint = RunDirectory.open(tmp_path / "run").latest_checkpoint(pytest.fail)
     assert checkpoint is not None
