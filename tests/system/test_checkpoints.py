@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -252,21 +252,8 @@ def test_a_failure_at_any_flush_leaves_all_or_nothing(
         load_checkpoint(folder)
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A disk of one MiB."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(disk)], check=False, capture_output=True, text=True
-    )
-    if mounted.returncode:
-        pytest.skip(f"no small disk could be mounted, which takes root: {mounted.stderr.strip()}")
-    yield disk
-    subprocess.run(["umount", str(disk)], check=True)
-
-
-def test_a_full_disk_leaves_the_earlier_checkpoint(small_disk: Path) -> None:
+def test_a_full_disk_leaves_the_earlier_checkpoint(mount_disk: Callable[[str], Path]) -> None:
+    small_disk = mount_disk("size=1m")
     save(small_disk / "2-1", step=1)
     large = {"weight": torch.zeros(2**18)}
     with pytest.raises(OSError, match="No space left") as caught:

@@ -119,18 +119,11 @@ def test_a_file_in_the_way_is_named(below: str, tmp_path: Path) -> None:
         RunDirectory.create_next(tmp_path / "file", "x")
 
 
-def test_a_read_only_disk_is_named(tmp_path: Path) -> None:
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "ro", "tmpfs", str(tmp_path)], check=False, capture_output=True, text=True
-    )
-    if mounted.returncode:
-        pytest.skip(f"no read-only disk could be mounted, which takes root: {mounted.stderr.strip()}")
-    try:
-        for make in (partial(RunDirectory.create, tmp_path / "a"), partial(RunDirectory.create_next, tmp_path, "a")):
-            with pytest.raises(RunDirectoryUnwritable, match="Read-only file system: name a directory where you may"):
-                make()
-    finally:
-        subprocess.run(["umount", str(tmp_path)], check=True)
+def test_a_read_only_disk_is_named(mount_disk: Callable[[str], Path]) -> None:
+    disk = mount_disk("ro")
+    for make in (partial(RunDirectory.create, disk / "a"), partial(RunDirectory.create_next, disk, "a")):
+        with pytest.raises(RunDirectoryUnwritable, match="Read-only file system: name a directory where you may"):
+            make()
 
 
 def test_a_full_disk_is_no_matter_of_permissions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

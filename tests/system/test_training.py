@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -218,23 +218,18 @@ def test_what_may_not_be_resumed_or_begun(tmp_path: Path) -> None:
         evaluate([tmp_path / "empty"])
 
 
-def test_a_full_disk_ends_the_run_and_keeps_its_checkpoints(tmp_path: Path) -> None:
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", str(disk)], check=True)
-    try:
-        command = [sys.executable, "-m", "isogon", "train", "cartpole", "--run-dir", str(disk / "run")]
-        sets = [*CARTPOLE, "budget.env_steps=100000", "checkpoints.keep=100"]
-        done = subprocess.run(
-            command + [part for text in sets for part in ("--set", text)], capture_output=True, text=True, timeout=120
-        )
-        assert done.returncode == 13, done.stderr
-        assert len(done.stderr.strip().splitlines()) == 1
-        assert str(disk) in done.stderr
-        assert RunDirectory.open(disk / "run").latest_checkpoint(pytest.fail) is not None
-        assert not [path for path in (disk / "run").rglob("*") if "tmp" in path.name.lower()]
-    finally:
-        subprocess.run(["umount", str(disk)], check=True)
+def test_a_full_disk_ends_the_run_and_keeps_its_checkpoints(mount_disk: Callable[[str], Path]) -> None:
+    disk = mount_disk("size=3m")
+    command = [sys.executable, "-m", "isogon", "train", "cartpole", "--run-dir", str(disk / "run")]
+    sets = [*CARTPOLE, "budget.env_steps=100000", "checkpoints.keep=100"]
+    done = subprocess.run(
+        command + [part for text in sets for part in ("--set", text)], capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 13, done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert str(disk) in done.stderr
+    assert RunDirectory.open(disk / "run").latest_checkpoint(pytest.fail) is not None
+    assert not [path for path in (disk / "run").rglob("*") if "tmp" in path.name.lower()]
 
 
 def test_ctrl_c_says_how_to_go_on(tmp_path: Path) -> None:
