@@ -12,7 +12,7 @@ import torch
 
 from .builder import build_learner, build_spec
 from .callbacks import Callback
-from .config.files import check_resume
+from .config.files import check_resume, load_config
 from .config.run import RunConfig
 from .errors import check_device, check_port_free
 from .evaluation import check_poolable, play_evaluation, summarise
@@ -65,6 +65,8 @@ def train(
         attempt = directory.claim_attempt(checkpoint.ref if checkpoint else None)
         for callback in callbacks:
             callback.on_start(config, directory.path, checkpoint.ref.name if checkpoint else None)
+        # Of attempts that were killed only the training up to the checkpoint is known.
+        earlier = checkpoint.parts["run"]["counters"]["seconds"] if checkpoint else 0.0
         work = TrainingAttempt(config, directory, attempt, callbacks)
         outcome = work.run(checkpoint)
         work.say("evaluating the final policy")
@@ -73,7 +75,7 @@ def train(
             "seeds": [config.seed],
             **summarise([config], [play_evaluation(config, outcome.policy)]),
             "train_seconds": round(outcome.seconds, 3),
-            "total_seconds": round(time.monotonic() - began, 3),
+            "total_seconds": round(earlier + time.monotonic() - began, 3),
             "updates": outcome.updates,
             "env_steps": outcome.env_steps,
             "attempts": attempt.number,
@@ -103,7 +105,7 @@ def evaluate(runs: Sequence[Path], *, callbacks: Sequence[Callback] = ()) -> dic
     began = time.monotonic()
     say = _teller(callbacks)
     directories = [RunDirectory.open(path) for path in runs]
-    configs = [RunConfig.model_validate(directory.read_config()) for directory in directories]
+    configs = [_config_of(directory) for directory in directories]
     check_poolable(configs)
     torch.set_num_threads(configs[0].torch_threads)
     played = []
@@ -137,13 +139,17 @@ def _check_before_anything_is_made(config: RunConfig) -> None:
         check_port_free(config.metrics.port)
 
 
+def _config_of(directory: RunDirectory) -> RunConfig:
+    return load_config(str(directory.path / "config.yaml"))
+
+
 def _open_directory(config: RunConfig, run_dir: Path | None, resume: bool) -> RunDirectory:
     if not resume:
         return RunDirectory.create_next(RUNS, config.name) if run_dir is None else RunDirectory.create(run_dir)
     if run_dir is None:
         raise RunDirectoryMissing("resume needs the directory of the run to go on with: name it by run_dir")
     directory = RunDirectory.open(run_dir)
-    check_resume(RunConfig.model_validate(directory.read_config()), config)
+    check_resume(_config_of(directory), config)
     return directory
 
 

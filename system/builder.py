@@ -13,7 +13,7 @@ from ..actors.pools.in_process import InProcessPool
 from ..actors.worker import Worker, WorkerSpec
 from ..learners.encodings.spec import EnvironmentSpec
 from ..learners.networks.value_module import build_value_module
-from ..learners.policy import QPolicy, build_policy
+from ..learners.policy import build_policy
 from ..learners.q_learning import QLearner
 from ..learners.randomness import stream, torch_generator
 from ..learners.replay.uniform import UniformReplay
@@ -52,11 +52,6 @@ def build_replay(config: RunConfig) -> UniformReplay:
         stream(config.seed, "replay"),
         merge_equal=config.replay.returns == "monte_carlo" and config.network.kind == "letter_tied",
     )
-
-
-def build_acting_policy(config: RunConfig, spec: EnvironmentSpec) -> QPolicy:
-    """A policy that waits for weights."""
-    return build_policy(config.network, config.value, spec, config.learner.exploration_top)
 
 
 def evaluation_episodes(config: RunConfig) -> int:

@@ -74,9 +74,6 @@ def check_poolable(configs: Sequence[RunConfig]) -> None:
     """Raises ValueError, naming the first field, where runs differ in more than what does not change their results."""
     if not configs:
         raise ValueError("there are no runs to evaluate: name at least one run directory")
-    seeds = [config.seed for config in configs]
-    if twice := [seed for seed in seeds if seeds.count(seed) > 1]:
-        raise ValueError(f"runs have the seed {twice[0]} twice: pool runs of different seeds, each once")
     kept = [
         config.model_dump(exclude={"seed", "ray", "metrics", "checkpoints", "device", "torch_threads"})
         for config in configs
@@ -88,6 +85,9 @@ def check_poolable(configs: Sequence[RunConfig]) -> None:
                     f"runs differ in {field}: {value} and {other[field]}; evaluate runs of one preset that differ "
                     "in their seeds alone"
                 )
+    seeds = [config.seed for config in configs]
+    if twice := [seed for seed in seeds if seeds.count(seed) > 1]:
+        raise ValueError(f"runs have the seed {twice[0]} twice: pool runs of different seeds, each once")
 
 
 def mean_interval(sample: np.ndarray) -> tuple[float, float]:

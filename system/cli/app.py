@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
@@ -54,6 +55,9 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         arguments: without the program's name; None takes the process's.
     """
     end_on_sigterm()
+    # Environments of one's own are named by module, and are looked for beside oneself, as `python -m` does.
+    if (here := str(Path.cwd())) not in sys.path:
+        sys.path.append(here)
     try:
         command = typer.main.get_command(app)
         given = sys.argv[1:] if arguments is None else list(arguments)

@@ -25,6 +25,7 @@ from typing import Any
 import filelock
 
 from ...learners.state import StateTree
+from ..config.yaml_text import read_yaml, write_yaml
 from .atomic_files import create_numbered, remove_atomically, remove_leftovers, sync_folder, write_atomically
 from .attempts import Attempt, append_row, attempt_line, claim_attempt, read_rows, without_infinities
 from .checkpoints import (
@@ -35,7 +36,6 @@ from .checkpoints import (
     save_checkpoint,
     verify_checkpoint,
 )
-from ..config.yaml_text import read_yaml, write_yaml
 from .errors import (
     RunDirectoryDamaged,
     RunDirectoryExists,

@@ -9,17 +9,22 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from isogon.learners.learner import UpdateFailed
+from isogon.actors.work import PolicyState
+from isogon.learners.batch import Batch
+from isogon.learners.learner import UpdateFailed, UpdateStats
+from isogon.learners.q_learning import QLearner
 from isogon.system.api import evaluate, train
 from isogon.system.callbacks import Callback, Progress
 from isogon.system.config.files import ResumeRefused, load_config
 from isogon.system.config.run import RunConfig
+from isogon.system.coordinate import Coordinator
 from isogon.system.errors import ExitCode, explain
 from isogon.system.runs.directory import RunDirectory, RunDirectoryExists, RunDirectoryMissing
 
@@ -163,6 +168,48 @@ def test_wordle_trains_with_every_loss_bootstrapped_and_conservative(kind: str, 
     state = final_state(tmp_path / "run")
     assert state["replay"]["mask_widths"] == {"legal_t": 105}
     assert state["run"]["counters"]["env_steps"] > 0
+
+
+def test_the_loop_publishes_explores_less_and_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the players get and what the schedules are told, over a whole run."""
+    published: list[PolicyState] = []
+    progress: list[float] = []
+    clipped: list[float] = []
+    publish, update = Coordinator.publish, QLearner.update
+
+    def publish_and_note(self: Coordinator, state: PolicyState) -> None:
+        published.append(state)
+        publish(self, state)
+
+    def update_and_note(self: QLearner, batch: Batch, share: float) -> UpdateStats:
+        progress.append(share)
+        stats = update(self, batch, share)
+        clipped.append(stats.stats["targets_clipped"])
+        return stats
+
+    monkeypatch.setattr(Coordinator, "publish", publish_and_note)
+    monkeypatch.setattr(QLearner, "update", update_and_note)
+    options = [
+        "value.vmax=2",
+        "actors.publish_every_updates=5",
+        "actors.epsilon.until=1.0",
+        "evaluation.every_share=0.5",
+    ]
+    heard = _Heard()
+    train(load_config("cartpole", [*CARTPOLE, *options]), run_dir=tmp_path / "run", callbacks=[heard])
+    assert len(published) >= len(progress) / 5
+    versions = [state.version for state in published]
+    assert versions == list(range(1, len(published) + 1))
+    epsilons = [state.exploration.epsilon for state in published]
+    assert epsilons[0] == 1.0
+    assert all(after <= before for before, after in pairwise(epsilons))
+    assert epsilons[-1] < 0.05
+    weights = [next(iter(state.tensors.values())).tobytes() for state in published[-10:]]
+    assert len(set(weights)) == len(weights), "the same weights were published again and again"
+    assert progress == sorted(progress)
+    assert progress[0] < 0.2 < 0.9 < progress[-1] <= 1
+    assert heard.progress[-1].metrics["isogon_learner_targets_clipped_total"] == sum(clipped) > 0
+    assert heard.progress[-1].metrics["isogon_learner_updates_total"] == len(progress)
 
 
 def test_targets_out_of_range_end_the_run_on_request(tmp_path: Path) -> None:
