@@ -18,7 +18,8 @@ from .errors import check_device, check_port_free
 from .evaluation import check_poolable, play_evaluation, summarise
 from .runs.checkpoints import Checkpoint, CheckpointInvalid, installed_versions
 from .runs.directory import RunDirectory, RunDirectoryMissing
-from .training.attempt import TrainingAttempt
+from .training.attempt import TrainingAttempt, check_environment
+from .training.rank import load_learner
 from .training.ray_session import check_ray
 
 RUNS = Path("runs")
@@ -108,7 +109,7 @@ def evaluate(runs: Sequence[Path], *, callbacks: Sequence[Callback] = ()) -> dic
     configs = [_config_of(directory) for directory in directories]
     check_poolable(configs)
     torch.set_num_threads(configs[0].torch_threads)
-    played = []
+    played, updates = [], []
     for directory, config in zip(directories, configs, strict=True):
         checkpoint = directory.latest_checkpoint(say)
         if checkpoint is None:
@@ -116,13 +117,17 @@ def evaluate(runs: Sequence[Path], *, callbacks: Sequence[Callback] = ()) -> dic
                 f"run directory {directory.path} has no whole checkpoint yet: wait for its first one, or resume the run"
             )
         say(f"{directory.path}: playing checkpoint {checkpoint.ref.name}")
-        learner = build_learner(config.model_copy(update={"device": "cpu"}), build_spec(config))
-        learner.load_state_dict(checkpoint.parts["learner"])
+        spec = build_spec(config)
+        check_environment(checkpoint, spec)
+        learner = build_learner(config.model_copy(update={"device": "cpu"}), spec)
+        load_learner(learner, checkpoint.parts)
+        updates.append(checkpoint.step)
         played.append(play_evaluation(config, learner.policy()))
     return {
         "preset": configs[0].name,
         "seeds": [config.seed for config in configs],
         **summarise(configs, played),
+        "updates": updates,
         "runs": [str(directory.path) for directory in directories],
         "evaluate_seconds": round(time.monotonic() - began, 3),
         "versions": installed_versions(),

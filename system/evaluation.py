@@ -28,7 +28,10 @@ _RESAMPLES = 9_999
 _UNSOLVED = -6.0
 """The return of a lost game; a game won with the last guess returns -5."""
 
-PURPOSES: Mapping[str, tuple[Purpose, ...]] = {"wordle": ("never_seen", "seen"), "gymnasium": ("never_seen",)}
+PURPOSES: Mapping[str, tuple[Purpose, ...]] = {
+    "wordle": ("never_seen", "seen", "validation"),
+    "gymnasium": ("never_seen",),
+}
 
 
 def play_evaluation(config: RunConfig, policy: Policy) -> dict[str, Scores]:
@@ -51,7 +54,8 @@ def summarise(configs: Sequence[RunConfig], played: Sequence[Mapping[str, Scores
     Returns:
         JSON values. In Wordle: ``never_seen_return, never_seen_solved, seen_return, seen_solved, filter_return,
         filter_solved, never_seen_vs_filter`` with ``_low, _high`` (95 % interval), ``data_policy_return,
-        entropy_search_return``, all of the never-seen answers but for the ``seen_`` ones. Elsewhere
+        entropy_search_return``, all of the never-seen answers but for the ``seen_`` ones and ``validation_return``,
+        by which choices are to be made. Elsewhere
         ``evaluation_return`` with ``_low, _high`` and ``evaluation_episodes``.
 
     Raises:
@@ -124,6 +128,7 @@ def _wordle_summary(
         "filter_solved": float((filtering > _UNSOLVED).mean()),
         "seen_return": float(seen.mean()),
         "seen_solved": float((seen > _UNSOLVED).mean()),
+        "validation_return": float(np.stack([scores["validation"]["return"] for scores in played]).mean()),
         "data_policy_return": float(data.mean()),
         "data_policy_solved": float((data > _UNSOLVED).mean()),
         "entropy_search_return": float(entropy_search_returns(vocabulary, answers).mean()),

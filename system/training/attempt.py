@@ -19,7 +19,7 @@ from ..coordinate import Coordinator
 from ..metrics.exporters import NullExporter, PrometheusExporter, RayExporter
 from ..metrics.recorder import Exporter, MetricsRecorder
 from ..runs.attempts import Attempt
-from ..runs.checkpoints import Checkpoint
+from ..runs.checkpoints import Checkpoint, CheckpointInvalid
 from ..runs.directory import RunDirectory
 from .clock import RunClock
 from .monitor import RunMonitor
@@ -27,6 +27,21 @@ from .offline_games import record_offline_games
 from .rank import Rank
 from .ray_session import ray_session
 from .rollout_sink import RolloutSink
+
+ENVIRONMENT = "environment"
+"""What a checkpoint's info calls the fingerprint of the environment that it was trained on."""
+
+
+def check_environment(checkpoint: Checkpoint, spec: EnvironmentSpec) -> None:
+    """Refuse an environment, and so a word list, that is another than the checkpoint was trained on.
+
+    A changed list moves words from the trained to the never-seen ones, silently. Raises CheckpointInvalid.
+    """
+    if checkpoint.info.get(ENVIRONMENT) != spec.fingerprint():
+        raise CheckpointInvalid(
+            f"checkpoint {checkpoint.ref.name} was trained on another {spec.name} than there is now (its word list, "
+            "actions or observations differ): restore what it was trained on, or begin a new run"
+        )
 
 
 @dataclass(frozen=True)
@@ -55,6 +70,7 @@ class TrainingAttempt:
     attempt: Attempt
     callbacks: Sequence[Callback]
     _clock: RunClock = field(default_factory=RunClock)
+    _fingerprint: str = ""
 
     def run(self, checkpoint: Checkpoint | None) -> Outcome:
         """Train from ``checkpoint``, or from the beginning, until the budget is used up.
@@ -70,6 +86,7 @@ class TrainingAttempt:
         """
         config = self.config
         spec = build_spec(config)
+        self._fingerprint = spec.fingerprint()
         with ExitStack() as stack:
             if config.actors.pool == "ray":
                 self.say("starting Ray")
@@ -113,6 +130,7 @@ class TrainingAttempt:
             save=self._save,
         )
         if checkpoint is not None:
+            check_environment(checkpoint, spec)
             rank.load_state_dict(checkpoint.parts)
         # Workers start meanwhile.
         offline, environment = config.offline, config.environment
@@ -123,7 +141,8 @@ class TrainingAttempt:
         return rank
 
     def _save(self, updates: int, parts: Mapping[str, Any]) -> None:
-        ref = self.directory.save_checkpoint(self.attempt, updates, parts, {})
+        info = {ENVIRONMENT: self._fingerprint}
+        ref = self.directory.save_checkpoint(self.attempt, updates, parts, info)
         self.directory.prune_checkpoints(self.config.checkpoints.keep)
         for callback in self.callbacks:
             callback.on_checkpoint(self.directory.checkpoint_folder(ref))
