@@ -135,7 +135,8 @@ def _make(env_id: str, kwargs: Mapping[str, Any], max_episode_steps: int | None)
             remedy = f"{nearest}Ids that a package registers are written module:id"
             raise ValueError(f"environment.id {env_id!r} is not registered with Gymnasium: {remedy}") from error
         except Exception as error:  # The constructor is the user's: it may raise anything.
-            what = f"{type(error).__name__}: {' '.join(str(error).split())}"
+            plain = isinstance(error, gymnasium.error.Error | ImportError | TypeError | ValueError)
+            what = ("" if plain else f"{type(error).__name__}: ") + " ".join(str(error).split())
             raise ValueError(f"environment.id {env_id!r} with kwargs {dict(kwargs)} cannot be made: {what}") from error
     # Without a limit a greedy policy that goes in circles would never end its evaluation.
     limited = env.spec is not None and env.spec.max_episode_steps is not None

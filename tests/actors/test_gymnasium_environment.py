@@ -167,3 +167,25 @@ def test_an_episode_without_a_limit_is_cut_off() -> None:
     assert lengths.index(True) == UNLIMITED_EPISODE_STEPS - 1
     vector.close()
     unlimited.close()
+
+
+class _Unfinished(gymnasium.Env[np.ndarray, np.int64]):
+    def __init__(self) -> None:
+        raise AssertionError("no floor yet")
+
+
+class _Blank(gymnasium.Env[np.ndarray, np.int64]):
+    observation_space = gymnasium.spaces.Box(0, 1, (0,))
+    action_space = gymnasium.spaces.Discrete(2)
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"), [(_Unfinished, "cannot be made: AssertionError: no floor yet"), (_Blank, "is empty")]
+)
+def test_the_users_own_faults_are_told_as_theirs(kind: Any, message: str) -> None:
+    gymnasium.register("Own-v0", entry_point=kind)
+    try:
+        with pytest.raises(ValueError, match=message):
+            GymnasiumEnvironment("Own-v0", {}, 1)
+    finally:
+        del gymnasium.registry["Own-v0"]

@@ -106,12 +106,13 @@ def test_the_comparison_is_made_word_by_word(config: RunConfig) -> None:
     assert np.ptp(filtering) > 0.5
     lengths = np.zeros(len(filtering), np.int64)
     seen = np.where(np.arange(len(split.train)) % 4 == 0, -6.0, -5.0).astype(np.float32)
-    scores = [
-        {"never_seen": {"return": filtering + better, "length": lengths}, "seen": {"return": seen, "length": lengths}}
-        for better in (0.25, 0.75)
-    ]
+    scores = []
+    for better in (0.25, 0.75):
+        returns = {"never_seen": filtering + better, "seen": seen, "validation": seen[:4] + better}
+        scores.append({purpose: {"return": part, "length": lengths} for purpose, part in returns.items()})
     summary = summarise([config, with_seed(config, 1)], scores)
     for name in ("never_seen_vs_filter", "never_seen_vs_filter_low", "never_seen_vs_filter_high"):
         assert summary[name] == pytest.approx(0.5, abs=1e-5), name
     assert summary["seen_solved"] == pytest.approx(float((np.arange(len(split.train)) % 4 != 0).mean()))
     assert summary["seen_return"] == pytest.approx(float(seen.mean()))
+    assert summary["validation_return"] == pytest.approx(float(seen[:4].mean()) + 0.5)
