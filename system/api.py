@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from .builder import build_learner, build_spec
+from .builder import build_spec
 from .callbacks import Callback
 from .config.files import check_resume
 from .config.run import RunConfig
@@ -18,6 +18,7 @@ from .errors import check_device, check_port_free
 from .evaluation import check_poolable, play_evaluation, summarise
 from .runs.checkpoints import Checkpoint, CheckpointInvalid, installed_versions
 from .runs.directory import RunDirectory, RunDirectoryMissing
+from .saved_run import SavedRun
 from .training.attempt import TrainingAttempt
 from .training.ray_session import check_ray
 
@@ -102,26 +103,20 @@ def evaluate(runs: Sequence[Path], *, callbacks: Sequence[Callback] = ()) -> dic
     """
     began = time.monotonic()
     say = _teller(callbacks)
-    directories = [RunDirectory.open(path) for path in runs]
-    configs = [RunConfig.model_validate(directory.read_config()) for directory in directories]
+    saved = [SavedRun.open(path) for path in runs]
+    configs = [run.config for run in saved]
     check_poolable(configs)
     torch.set_num_threads(configs[0].torch_threads)
     played = []
-    for directory, config in zip(directories, configs, strict=True):
-        checkpoint = directory.latest_checkpoint(say)
-        if checkpoint is None:
-            raise RunDirectoryMissing(
-                f"run directory {directory.path} has no whole checkpoint yet: wait for its first one, or resume the run"
-            )
-        say(f"{directory.path}: playing checkpoint {checkpoint.ref.name}")
-        learner = build_learner(config.model_copy(update={"device": "cpu"}), build_spec(config))
-        learner.load_state_dict(checkpoint.parts["learner"])
-        played.append(play_evaluation(config, learner.policy()))
+    for run in saved:
+        loaded = run.load_policy(say)
+        say(f"{run.directory.path}: playing checkpoint {loaded.checkpoint.name}")
+        played.append(play_evaluation(run.config, loaded.policy))
     return {
         "preset": configs[0].name,
         "seeds": [config.seed for config in configs],
         **summarise(configs, played),
-        "runs": [str(directory.path) for directory in directories],
+        "runs": [str(run.directory.path) for run in saved],
         "evaluate_seconds": round(time.monotonic() - began, 3),
         "versions": installed_versions(),
     }

@@ -12,8 +12,10 @@ of them become one line with a remedy and an exit code::
     │   ├── RunDirectoryMissing             10   there is none to go on with
     │   ├── RunDirectoryInUse               10   another process is at work in it
     │   ├── RunDirectoryDamaged             10   a file in it is not as it was written
+    │   ├── RunDirectoryUnsuited            10   the run in it is of another environment
     │   └── RunDirectoryUnwritable          14   permissions, a read-only disk, a file in the way
     ├── runs.checkpoints.CheckpointInvalid  11   a checkpoint is not as it was written
+    ├── play.entries.EntryRefused            2   a word that cannot be played
     └── any other                            2   where Isogon raised it while it built a run's parts;
                                          18, 19  where it came from the word list, from the environment
     OSError                             13, 14   a full disk; no permission
@@ -81,6 +83,7 @@ _CODES = {
     "isogon.system.runs.errors.RunDirectoryUnwritable": ExitCode.PERMISSION,
     "isogon.system.runs.errors.RunDirectoryError": ExitCode.RUN_DIRECTORY,
     "isogon.system.runs.checkpoints.CheckpointInvalid": ExitCode.CHECKPOINT,
+    "isogon.system.play.entries.EntryRefused": ExitCode.CONFIG,
     "isogon.actors.pools.contract.PoolExhausted": ExitCode.WORKERS_LOST,
     "isogon.actors.pools.contract.WorkFailed": ExitCode.WORKER_FAILED,
     "isogon.learners.learner.UpdateFailed": ExitCode.UPDATE_FAILED,
