@@ -3,7 +3,7 @@
 Every part raises `ValueError` for wrong input, and an exception of its own where a caller can act differently. Here all
 of them become one line with a remedy and an exit code::
 
-    UserError                       a code and a line, ready to be shown
+    UserError                       a code and a line, ready to be shown; 24 where `isogon doctor` misses something
     ValueError
     ├── config.files.ConfigError             2   a preset, a key, a value
     ├── config.files.ResumeRefused          12   the config changed where it may not
@@ -63,6 +63,7 @@ class ExitCode(IntEnum):
     WORKER_FAILED = 21
     OUT_OF_MEMORY = 22
     UPDATE_FAILED = 23
+    NOT_READY = 24
     INTERRUPTED = 130
     OUTPUT_CLOSED = 141
     TERMINATED = 143

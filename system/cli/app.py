@@ -10,6 +10,7 @@ import typer
 
 from ... import __version__
 from .configs import config_app
+from .doctor import doctor
 from .endings import end_on_sigterm, report
 from .evaluate import evaluate
 from .play import play_app
@@ -23,6 +24,7 @@ app = typer.Typer(
 )
 app.command()(train)
 app.command()(evaluate)
+app.command()(doctor)
 app.add_typer(play_app, name="play")
 app.add_typer(config_app, name="config")
 

@@ -123,6 +123,7 @@ def make_run(folder: Path) -> Path:
         (["train", "--help"], ["Examples", "--set", "--resume", "isogon train wordle --set", "--json", "Ctrl-C"]),
         (["evaluate", "--help"], ["Examples", "isogon evaluate runs/wordle-1"]),
         (["play", "wordle", "--help"], ["Examples", "--word", "--advise", "isogon play wordle runs/wordle-1"]),
+        (["doctor", "--help"], ["Examples", "--json", "24"]),
         (["config", "--help"], ["list", "show"]),
         (["config", "show", "--help"], ["Examples", "--explain"]),
     ],
