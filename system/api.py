@@ -10,16 +10,16 @@ from typing import Any
 
 import torch
 
-from .builder import build_learner, build_spec
+from .builder import build_spec
 from .callbacks import Callback
-from .config.files import check_resume, load_config
+from .config.files import check_resume
 from .config.run import RunConfig
 from .errors import check_device, check_port_free
 from .evaluation import check_poolable, play_evaluation, summarise
 from .runs.checkpoints import Checkpoint, CheckpointInvalid, installed_versions
 from .runs.directory import RunDirectory, RunDirectoryMissing
-from .training.attempt import TrainingAttempt, check_environment
-from .training.rank import load_learner
+from .saved_run import SavedRun
+from .training.attempt import TrainingAttempt
 from .training.ray_session import check_ray
 
 RUNS = Path("runs")
@@ -105,30 +105,22 @@ def evaluate(runs: Sequence[Path], *, callbacks: Sequence[Callback] = ()) -> dic
     """
     began = time.monotonic()
     say = _teller(callbacks)
-    directories = [RunDirectory.open(path) for path in runs]
-    configs = [_config_of(directory) for directory in directories]
+    saved = [SavedRun.open(path) for path in runs]
+    configs = [run.config for run in saved]
     check_poolable(configs)
     torch.set_num_threads(configs[0].torch_threads)
     played, updates = [], []
-    for directory, config in zip(directories, configs, strict=True):
-        checkpoint = directory.latest_checkpoint(say)
-        if checkpoint is None:
-            raise RunDirectoryMissing(
-                f"run directory {directory.path} has no whole checkpoint yet: wait for its first one, or resume the run"
-            )
-        say(f"{directory.path}: playing checkpoint {checkpoint.ref.name}")
-        spec = build_spec(config)
-        check_environment(checkpoint, spec)
-        learner = build_learner(config.model_copy(update={"device": "cpu"}), spec)
-        load_learner(learner, checkpoint.parts)
-        updates.append(checkpoint.step)
-        played.append(play_evaluation(config, learner.policy()))
+    for run in saved:
+        loaded = run.load_policy(say)
+        say(f"{run.directory.path}: playing checkpoint {loaded.checkpoint.name}")
+        updates.append(loaded.checkpoint.step)
+        played.append(play_evaluation(run.config, loaded.policy))
     return {
         "preset": configs[0].name,
         "seeds": [config.seed for config in configs],
         **summarise(configs, played),
         "updates": updates,
-        "runs": [str(directory.path) for directory in directories],
+        "runs": [str(run.directory.path) for run in saved],
         "evaluate_seconds": round(time.monotonic() - began, 3),
         "versions": installed_versions(),
     }
@@ -144,17 +136,13 @@ def _check_before_anything_is_made(config: RunConfig) -> None:
         check_port_free(config.metrics.port)
 
 
-def _config_of(directory: RunDirectory) -> RunConfig:
-    return load_config(str(directory.path / "config.yaml"))
-
-
 def _open_directory(config: RunConfig, run_dir: Path | None, resume: bool) -> RunDirectory:
     if not resume:
         return RunDirectory.create_next(RUNS, config.name) if run_dir is None else RunDirectory.create(run_dir)
     if run_dir is None:
         raise RunDirectoryMissing("resume needs the directory of the run to go on with: name it by run_dir")
     directory = RunDirectory.open(run_dir)
-    check_resume(_config_of(directory), config)
+    check_resume(SavedRun.open(run_dir).config, config)
     return directory
 
 

@@ -11,8 +11,10 @@ import typer
 
 from ... import __version__
 from .configs import config_app
+from .doctor import doctor
 from .endings import end_on_sigterm, report
 from .evaluate import evaluate
+from .play import play_app
 from .train import train
 
 app = typer.Typer(
@@ -23,6 +25,8 @@ app = typer.Typer(
 )
 app.command()(train)
 app.command()(evaluate)
+app.command()(doctor)
+app.add_typer(play_app, name="play")
 app.add_typer(config_app, name="config")
 
 
@@ -44,6 +48,7 @@ def isogon(
 
       isogon train wordle
       isogon evaluate runs/wordle-1 runs/wordle-2
+      isogon play wordle runs/wordle-1 --word crane
       isogon config show wordle --explain
     """
 

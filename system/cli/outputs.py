@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import shlex
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -122,6 +123,8 @@ class PlainOutput(Output):
             _print_line(line.rstrip())
         if file is not None:
             _print_line(f"summary in {file}")
+            for line in _what_next(summary, file.parent):
+                _print_line(line)
 
 
 class TerminalOutput(Output):
@@ -179,6 +182,8 @@ class TerminalOutput(Output):
         self._console.print(summary_table(summary))
         if file is not None:
             self._say(f"summary in {file}")
+            for line in _what_next(summary, file.parent):
+                self._say(line)
 
     def _say(self, text: str) -> None:
         # Paths are to be copied: they are neither wrapped nor read as markup.
@@ -243,6 +248,13 @@ class JsonOutput(Output):
 
     def _send(self, event: str, **content: Any) -> None:
         print(json.dumps(_plain({"event": event, **content}), allow_nan=False), file=self._out, flush=True)
+
+
+def _what_next(summary: Mapping[str, Any], run_dir: Path) -> list[str]:
+    """The command that shows what was learnt, where there is one: only Wordle has never-seen words."""
+    if summary.get("never_seen_return") is None:
+        return []
+    return [f"play with it: isogon play wordle {shlex.quote(str(run_dir))}"]
 
 
 def _plain(value: Any) -> Any:

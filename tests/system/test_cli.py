@@ -118,10 +118,12 @@ def make_run(folder: Path) -> Path:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ([], ["train", "evaluate", "config", "isogon train wordle"]),
+        ([], ["train", "evaluate", "play", "config", "isogon train wordle"]),
         (["-h"], ["Examples"]),
         (["train", "--help"], ["Examples", "--set", "--resume", "isogon train wordle --set", "--json", "Ctrl-C"]),
         (["evaluate", "--help"], ["Examples", "isogon evaluate runs/wordle-1"]),
+        (["play", "wordle", "--help"], ["Examples", "--word", "--advise", "isogon play wordle runs/wordle-1"]),
+        (["doctor", "--help"], ["Examples", "--json", "24"]),
         (["config", "--help"], ["list", "show"]),
         (["config", "show", "--help"], ["Examples", "--explain"]),
     ],
@@ -388,6 +390,16 @@ def test_a_dumb_terminal_gets_lines(folder: Path) -> None:
     written = on_terminal(folder, TERM="dumb")
     assert "\x1b" not in written
     assert "checkpoint 1-3" in written
+
+
+def test_a_wordle_run_ends_by_naming_how_to_play_with_it(capsys: pytest.CaptureFixture[str]) -> None:
+    line = "play with it: isogon play wordle 'my runs/wordle-1'"
+    file = Path("my runs/wordle-1/summary.json")
+    for output in (PlainOutput(), TerminalOutput(Console(width=40))):
+        output.conclude({"never_seen_return": -2.7}, file)
+        assert capsys.readouterr().out.splitlines()[-1] == line
+        output.conclude({"evaluation_return": 475.0}, file)
+        assert "play with it" not in capsys.readouterr().out
 
 
 def test_the_bar_fits_forty_columns() -> None:
