@@ -23,7 +23,7 @@ from rich.text import Text
 
 from ..callbacks import Callback, Progress
 from ..config.run import RunConfig
-from .endings import end_on_sigterm
+from .endings import end_on_sigterm, program
 from .figures import Figures
 from .summary import summary_table
 
@@ -254,7 +254,7 @@ def _what_next(summary: Mapping[str, Any], run_dir: Path) -> list[str]:
     """The command that shows what was learnt, where there is one: only Wordle has never-seen words."""
     if summary.get("never_seen_return") is None:
         return []
-    return [f"play with it: isogon play wordle {shlex.quote(str(run_dir))}"]
+    return [f"play with it: {program()} play wordle {shlex.quote(str(run_dir))}"]
 
 
 def _plain(value: Any) -> Any:
