@@ -14,6 +14,7 @@ from ...learners.learner import Policy, UpdateFailed
 from ...schedulers.equal_split import EqualSplit
 from ..builder import build_learner, build_pool, build_replay, build_spec, evaluation_episodes, needs_legal
 from ..callbacks import Callback
+from ..config.files import ConfigError
 from ..config.run import RunConfig
 from ..coordinate import Coordinator
 from ..metrics.exporters import NullExporter, PrometheusExporter, RayExporter
@@ -82,6 +83,7 @@ class TrainingAttempt:
         Raises:
             WorkFailed, PoolExhausted: see `actors.pools.contract`.
             UpdateFailed: see `learners.learner`.
+            ConfigError: the offline games are fewer than the first update needs.
             OSError: a checkpoint or a row of metrics could not be written.
         """
         config = self.config
@@ -138,6 +140,12 @@ class TrainingAttempt:
             self.say(f"recording {offline.steps:,} steps of the data policy's games")
             games = record_offline_games(environment, offline, config.seed, record_legal=needs_legal(config, spec))
             sink.insert_recorded(games)
+            if len(replay) < config.replay.min_size:
+                raise ConfigError(
+                    f"offline.steps is {offline.steps} and gives {len(replay)} transitions, fewer than "
+                    f"replay.min_size {config.replay.min_size}: no update would ever come; "
+                    "set offline.steps higher or replay.min_size lower"
+                )
         return rank
 
     def _save(self, updates: int, parts: Mapping[str, Any]) -> None:

@@ -23,7 +23,7 @@ from isogon.learners.learner import UpdateFailed, UpdateStats
 from isogon.learners.q_learning import QLearner
 from isogon.system.api import evaluate, train
 from isogon.system.callbacks import Callback, Progress
-from isogon.system.config.files import ResumeRefused, load_config
+from isogon.system.config.files import ConfigError, ResumeRefused, load_config
 from isogon.system.config.run import RunConfig
 from isogon.system.coordinate import Coordinator
 from isogon.system.errors import ExitCode, explain
@@ -212,6 +212,15 @@ def test_the_loop_publishes_explores_less_and_counts(tmp_path: Path, monkeypatch
     assert progress[0] < 0.2 < 0.9 < progress[-1] <= 1
     assert heard.progress[-1].metrics["isogon_learner_targets_clipped_total"] == sum(clipped) > 0
     assert heard.progress[-1].metrics["isogon_learner_updates_total"] == len(progress)
+
+
+def test_too_few_offline_games_are_an_error_and_no_standstill(tmp_path: Path) -> None:
+    config = short_wordle(tmp_path)
+    config = config.model_copy(update={"replay": config.replay.model_copy(update={"min_size": 5000})})
+    with pytest.raises(
+        ConfigError, match=r"offline.steps is 2000 and gives 1\d\d\d transitions, fewer than replay.min"
+    ):
+        train(config, run_dir=tmp_path / "run")
 
 
 def test_targets_out_of_range_end_the_run_on_request(tmp_path: Path) -> None:
