@@ -13,7 +13,7 @@ from ..config.run import OfflineConfig
 
 _BOARDS = 512
 _STEPS_A_BOARD = 64
-"""At least so many, where there are fewer steps than fill all boards: games that are not played to their end are lost."""
+"""At least so many, where steps are few: games that are not played to their end are lost."""
 
 
 def record_offline_games(
