@@ -119,7 +119,7 @@ def evaluate(runs: Sequence[Path], *, callbacks: Sequence[Callback] = ()) -> dic
         "preset": configs[0].name,
         "seeds": [config.seed for config in configs],
         **summarise(configs, played),
-        "updates": updates,
+        "checkpoint_updates": updates,
         "runs": [str(run.directory.path) for run in saved],
         "evaluate_seconds": round(time.monotonic() - began, 3),
         "versions": installed_versions(),

@@ -49,6 +49,7 @@ ROWS = (
         "{evaluation_return:.2f} (95 %: {evaluation_return_low:.2f} to {evaluation_return_high:.2f})",
     ),
     Row("evaluation episodes", "{evaluation_episodes:,}"),
+    Row("updates of each run", "{checkpoint_updates}"),
     Row("updates", "{updates:,}"),
     Row("environment steps", "{env_steps:,}"),
     Row("training", "{train_seconds:.1f} s"),

@@ -23,6 +23,7 @@ from isogon.learners.learner import UpdateFailed, UpdateStats
 from isogon.learners.q_learning import QLearner
 from isogon.system.api import evaluate, train
 from isogon.system.callbacks import Callback, Progress
+from isogon.system.cli.summary import summary_table
 from isogon.system.config.files import ConfigError, ResumeRefused, load_config
 from isogon.system.config.run import RunConfig
 from isogon.system.coordinate import Coordinator
@@ -296,6 +297,7 @@ def test_corrupt_checkpoints_are_passed_over_with_a_warning(tmp_path: Path) -> N
     assert heard.resumed_from == before.name
     assert any(newest.name in message and "learner.safetensors" in message for message in heard.messages)
     evaluated = evaluate([tmp_path / "run"])
+    assert summary_table(evaluated).row_count >= 4
     assert (
         evaluated["evaluation_return"]
         == json.loads((tmp_path / "run" / "summary.json").read_text())["evaluation_return"]
