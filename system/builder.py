@@ -18,6 +18,7 @@ from ..learners.q_learning import QLearner
 from ..learners.randomness import stream, torch_generator
 from ..learners.replay.uniform import UniformReplay
 from .config.run import RunConfig
+from .runs.directory import RunDirectory, RunDirectoryMissing
 
 
 def word_split(config: RunConfig) -> WordSplit | None:
@@ -42,6 +43,29 @@ def build_learner(config: RunConfig, spec: EnvironmentSpec) -> QLearner:
         contrast_actions=None if split is None else split.train,
         device=config.device,
     )
+
+
+def load_policy(config: RunConfig, directory: RunDirectory, say: Callable[[str], None]) -> QPolicy:
+    """The policy of a run's newest whole checkpoint, on the CPU.
+
+    Args:
+        config: the run's.
+        directory: the run's.
+        say: is told which checkpoint it is, and of each one that is passed over.
+
+    Raises:
+        RunDirectoryMissing: there is no whole checkpoint.
+        ValueError: the checkpoint is not this config's, or the environment cannot be built.
+    """
+    checkpoint = directory.latest_checkpoint(say)
+    if checkpoint is None:
+        raise RunDirectoryMissing(
+            f"run directory {directory.path} has no whole checkpoint yet: wait for its first one, or resume the run"
+        )
+    say(f"{directory.path}: playing checkpoint {checkpoint.ref.name}")
+    learner = build_learner(config.model_copy(update={"device": "cpu"}), build_spec(config))
+    learner.load_state_dict(checkpoint.parts["learner"])
+    return learner.policy()
 
 
 def build_replay(config: RunConfig) -> UniformReplay:

@@ -28,6 +28,9 @@ _RESAMPLES = 9_999
 _UNSOLVED = -6.0
 """The return of a lost game; a game won with the last guess returns -5."""
 
+MAY_DIFFER = {"seed", "ray", "metrics", "checkpoints", "device", "torch_threads"}
+"""The parts of a config in which runs that are pooled may differ."""
+
 PURPOSES: Mapping[str, tuple[Purpose, ...]] = {"wordle": ("never_seen", "seen"), "gymnasium": ("never_seen",)}
 
 
@@ -77,10 +80,7 @@ def check_poolable(configs: Sequence[RunConfig]) -> None:
     seeds = [config.seed for config in configs]
     if twice := [seed for seed in seeds if seeds.count(seed) > 1]:
         raise ValueError(f"runs have the seed {twice[0]} twice: pool runs of different seeds, each once")
-    kept = [
-        config.model_dump(exclude={"seed", "ray", "metrics", "checkpoints", "device", "torch_threads"})
-        for config in configs
-    ]
+    kept = [config.model_dump(exclude=MAY_DIFFER) for config in configs]
     for other in kept[1:]:
         for field, value in kept[0].items():
             if other[field] != value:

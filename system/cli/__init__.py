@@ -1,4 +1,4 @@
-"""The command line: ``isogon train``, ``evaluate``, ``config``. A thin shell over `system.api`.
+"""The command line: ``isogon train``, ``evaluate``, ``report``, ``config``. A thin shell over `system.api`.
 
 Nothing here loads torch or Ray before a command needs it, so that help comes at once.
 """

@@ -12,6 +12,7 @@ from ... import __version__
 from .configs import config_app
 from .endings import end_on_sigterm, report
 from .evaluate import evaluate
+from .report import report as report_runs
 from .train import train
 
 app = typer.Typer(
@@ -22,6 +23,7 @@ app = typer.Typer(
 )
 app.command()(train)
 app.command()(evaluate)
+app.command("report")(report_runs)
 app.add_typer(config_app, name="config")
 
 
@@ -43,6 +45,7 @@ def isogon(
 
       isogon train wordle
       isogon evaluate runs/wordle-1 runs/wordle-2
+      isogon report runs/wordle-1
       isogon config show wordle --explain
     """
 

@@ -69,8 +69,8 @@ class Output(Callback):
         """Nothing is left to resume."""
         self.run_dir = None
 
-    def conclude(self, summary: Mapping[str, Any], file: Path | None = None) -> None:
-        """Print the summary, and where it is on disk."""
+    def conclude(self, summary: Mapping[str, Any], file: Path | None = None, report: Path | None = None) -> None:
+        """Print the summary, and where it and the report are on disk."""
         raise NotImplementedError
 
 
@@ -113,7 +113,7 @@ class PlainOutput(Output):
         """Print a line."""
         _print_line(f"checkpoint {path.name}")
 
-    def conclude(self, summary: Mapping[str, Any], file: Path | None = None) -> None:
+    def conclude(self, summary: Mapping[str, Any], file: Path | None = None, report: Path | None = None) -> None:
         """Print the table."""
         console = Console(force_terminal=False, color_system=None, highlight=False)
         with console.capture() as table:
@@ -122,6 +122,8 @@ class PlainOutput(Output):
             _print_line(line.rstrip())
         if file is not None:
             _print_line(f"summary in {file}")
+        if report is not None:
+            _print_line(f"report in {report}")
 
 
 class TerminalOutput(Output):
@@ -174,11 +176,13 @@ class TerminalOutput(Output):
         super().on_end(summary)
         self._live.stop()
 
-    def conclude(self, summary: Mapping[str, Any], file: Path | None = None) -> None:
+    def conclude(self, summary: Mapping[str, Any], file: Path | None = None, report: Path | None = None) -> None:
         """Print the table."""
         self._console.print(summary_table(summary))
         if file is not None:
             self._say(f"summary in {file}")
+        if report is not None:
+            self._say(f"report in {report}")
 
     def _say(self, text: str) -> None:
         # Paths are to be copied: they are neither wrapped nor read as markup.
@@ -237,9 +241,10 @@ class JsonOutput(Output):
         """Event ``checkpoint``."""
         self._send("checkpoint", path=path)
 
-    def conclude(self, summary: Mapping[str, Any], file: Path | None = None) -> None:
-        """Event ``summary``, the last line: the content of summary.json, and where that is."""
-        self._send("summary", **summary, **({"summary_file": file} if file else {}))
+    def conclude(self, summary: Mapping[str, Any], file: Path | None = None, report: Path | None = None) -> None:
+        """Event ``summary``, the last line: the content of summary.json, and where that and the report are."""
+        files = {"summary_file": file, "report_file": report}
+        self._send("summary", **summary, **{name: path for name, path in files.items() if path})
 
     def _send(self, event: str, **content: Any) -> None:
         print(json.dumps(_plain({"event": event, **content}), allow_nan=False), file=self._out, flush=True)

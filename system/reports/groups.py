@@ -1,0 +1,90 @@
+"""Runs that are repetitions of each other, and what tells one group of them from another."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ..config.problems import shown
+from ..evaluation import MAY_DIFFER
+from .run_data import RunData
+
+_MOST_KEYS = 3
+
+
+@dataclass(frozen=True, eq=False)
+class Group:
+    """Runs of one config but for what may differ between repetitions.
+
+    Attributes:
+        label: what a reader calls it: the preset, or what it has that other groups have not.
+        runs: at least one.
+        style: its number, for colours.
+    """
+
+    label: str
+    runs: tuple[RunData, ...]
+    style: int
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """Of its first run, complete where this version understands them."""
+        return complete_settings(self.runs[0])
+
+    @property
+    def done(self) -> list[RunData]:
+        """Its runs that came to their end."""
+        return [run for run in self.runs if run.state == "done"]
+
+
+def complete_settings(run: RunData) -> Mapping[str, Any]:
+    """A run's settings with every default, or as they stand where this version does not understand them."""
+    return run.settings if run.config is None else run.config.model_dump(mode="json")
+
+
+def flatten(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Values by dotted key, as ``--set`` takes them."""
+    flat: dict[str, Any] = {}
+    for key, value in settings.items():
+        if isinstance(value, Mapping) and value:
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def group_runs(runs: Sequence[RunData]) -> list[Group]:
+    """The runs in groups, in the order of their first ones."""
+    together: dict[str, list[RunData]] = {}
+    for run in runs:
+        kept = {key: value for key, value in complete_settings(run).items() if key not in MAY_DIFFER}
+        together.setdefault(json.dumps(kept, sort_keys=True, default=str), []).append(run)
+    members = [tuple(same) for same in together.values()]
+    labels = _labels([flatten(complete_settings(same[0])) for same in members])
+    if len(set(labels)) < len(labels):
+        labels = [f"{label} ({same[0].name})" for label, same in zip(labels, members, strict=True)]
+    return [Group(label, same, style) for style, (label, same) in enumerate(zip(labels, members, strict=True))]
+
+
+def _labels(settings: Sequence[Mapping[str, Any]]) -> list[str]:
+    names = [str(one.get("name", "run")) for one in settings]
+    keys = list(dict.fromkeys(key for one in settings for key in one))
+    telling = [
+        key
+        for key in keys
+        if key != "name"
+        and key.partition(".")[0] not in MAY_DIFFER
+        and len({shown(one.get(key)) for one in settings}) > 1
+    ]
+    if len(set(names)) == len(names):
+        return names
+    return [
+        ", ".join([name, *(f"{key} {_plain(one[key])}" for key in telling if key in one)][: _MOST_KEYS + 1])
+        for name, one in zip(names, settings, strict=True)
+    ]
+
+
+def _plain(value: Any) -> str:
+    return value if isinstance(value, str) else shown(value)
