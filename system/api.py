@@ -150,8 +150,8 @@ def report(runs: Sequence[Path], output: Path | None = None, *, callbacks: Seque
     say = _teller(callbacks)
     check_each_once(runs)
     where = output or (runs[0] if len(runs) == 1 else Path()) / "report.html"
-    check_output(where)
     data = [read_run(path) for path in runs]
+    check_output(where)
     for run in data:
         for note in run.notes:
             say(f"{run.path}: {note}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ..config.problems import shown
@@ -21,7 +21,7 @@ class Group:
     Attributes:
         label: what a reader calls it: the preset, or what it has that other groups have not.
         runs: at least one.
-        style: its number, for colours.
+        style: its number among those that play the same, for colours.
     """
 
     label: str
@@ -32,6 +32,18 @@ class Group:
     def settings(self) -> Mapping[str, Any]:
         """Of its first run, complete where this version understands them."""
         return complete_settings(self.runs[0])
+
+    @property
+    def environment(self) -> Mapping[str, Any]:
+        """The settings of what its runs play."""
+        environment = self.settings.get("environment")
+        return environment if isinstance(environment, Mapping) else {}
+
+    @property
+    def task(self) -> str:
+        """What its runs play, in a word."""
+        kind = str(self.environment.get("kind", "unknown"))
+        return str(self.environment.get("id", kind.capitalize()))
 
     @property
     def done(self) -> list[RunData]:
@@ -65,26 +77,29 @@ def group_runs(runs: Sequence[RunData]) -> list[Group]:
     labels = _labels([flatten(complete_settings(same[0])) for same in members])
     if len(set(labels)) < len(labels):
         labels = [f"{label} ({same[0].name})" for label, same in zip(labels, members, strict=True)]
-    return [Group(label, same, style) for style, (label, same) in enumerate(zip(labels, members, strict=True))]
+    groups = [Group(label, same, 0) for label, same in zip(labels, members, strict=True)]
+    styles = {id(group): style for task in by_task(groups) for style, group in enumerate(task)}
+    return [replace(group, style=styles[id(group)]) for group in groups]
+
+
+def by_task(groups: Sequence[Group]) -> list[list[Group]]:
+    """The groups that play the same, beside each other: their returns can be compared."""
+    tasks: dict[str, list[Group]] = {}
+    for group in groups:
+        tasks.setdefault(json.dumps(group.environment, sort_keys=True, default=str), []).append(group)
+    return list(tasks.values())
 
 
 def _labels(settings: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Each one's name, with what it has that others of that name have not."""
     names = [str(one.get("name", "run")) for one in settings]
-    keys = list(dict.fromkeys(key for one in settings for key in one))
-    telling = [
-        key
-        for key in keys
-        if key != "name"
-        and key.partition(".")[0] not in MAY_DIFFER
-        and len({shown(one.get(key)) for one in settings}) > 1
-    ]
-    if len(set(names)) == len(names):
-        return names
-    return [
-        ", ".join([name, *(f"{key} {_plain(one[key])}" for key in telling if key in one)][: _MOST_KEYS + 1])
-        for name, one in zip(names, settings, strict=True)
-    ]
-
-
-def _plain(value: Any) -> str:
-    return value if isinstance(value, str) else shown(value)
+    labels = []
+    for name, one in zip(names, settings, strict=True):
+        namesakes = [other for other, its in zip(settings, names, strict=True) if its == name]
+        telling = [
+            f"{key} {value if isinstance(value, str) else shown(value)}"
+            for key, value in one.items()
+            if key.partition(".")[0] not in MAY_DIFFER and any(other.get(key) != value for other in namesakes)
+        ]
+        labels.append(", ".join([name, *telling[:_MOST_KEYS]]))
+    return labels

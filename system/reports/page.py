@@ -22,13 +22,14 @@ from ..metrics.recorder import (
 )
 from .curves import curve_of, number, spread_of
 from .games import Game, Node, guess_tree
-from .groups import Group, flatten, group_runs
-from .results import NOTHING, Result, Table, fixed, sentence, tables
+from .groups import Group, by_task, flatten, group_runs
+from .results import NOTHING, Result, Table, fixed, percent, sentence, tables
 from .run_data import RunData
 from .svg import STYLES, Series, line_chart, share_bar
 from .thoughts import Thought, thoughts_of
 
 _GAMES_WITH_BELIEFS = 3
+_OTHER = "other"
 
 Pool = Callable[[Sequence[RunData]], Mapping[str, Any]]
 """The figures over runs of one config, as `isogon evaluate` gives them; raises ValueError where it cannot."""
@@ -51,6 +52,15 @@ class Legend:
 
     label: str
     style: int
+
+
+@dataclass(frozen=True)
+class Curves:
+    """The charts of the groups that play the same."""
+
+    task: str
+    legend: tuple[Legend, ...]
+    charts: tuple[Chart, ...]
 
 
 @dataclass(frozen=True)
@@ -100,8 +110,7 @@ class Page:
     title: str
     sentence: str
     made: str
-    legend: tuple[Legend, ...]
-    charts: tuple[Chart, ...]
+    curves: tuple[Curves, ...]
     tables: tuple[Table, ...]
     plays: tuple[Plays, ...]
     phases: tuple[Phases, ...]
@@ -125,13 +134,12 @@ def build_page(runs: Sequence[RunData], *, pool: Pool, play: Play, made: str) ->
     what = runs[0].name if len(runs) == 1 else f"{len(runs)} runs"
     return Page(
         title=f"{', '.join(names)}: {what}",
-        sentence=_capital(sentence(results)),
+        sentence=sentence(results),
         made=made,
-        legend=tuple(Legend(group.label, group.style % STYLES) for group in groups) if len(groups) > 1 else (),
-        charts=tuple(_charts(groups)),
+        curves=tuple(filter(None, map(_curves, by_task(groups)))),
         tables=tuple(tables(results)),
         plays=tuple(filter(None, (_plays(group, play) for group in groups))),
-        phases=tuple(filter(None, map(_phases, groups))),
+        phases=tuple(_phases(groups)),
         runs=tuple(_facts(run, group.style % STYLES) for group in groups for run in group.runs),
         configs=tuple(map(_config_box, groups)),
     )
@@ -145,6 +153,14 @@ def _result(group: Group, pool: Pool) -> Result:
         return Result(group, pool(done))
     except (ValueError, OSError) as error:
         return Result(group, None, f"these runs are not pooled, for {error}.")
+
+
+def _curves(groups: Sequence[Group]) -> Curves | None:
+    charts = tuple(_charts(groups))
+    if not charts:
+        return None
+    legend = tuple(Legend(group.label, group.style % STYLES) for group in groups) if len(groups) > 1 else ()
+    return Curves(groups[0].task, legend, charts)
 
 
 def _charts(groups: Sequence[Group]) -> list[Chart]:
@@ -185,8 +201,7 @@ def _actors_begin(group: Group) -> tuple[float, str] | None:
 
 def _plays(group: Group, play: Play) -> Plays | None:
     run = group.runs[0]
-    settings = group.settings.get("environment")
-    if not (isinstance(settings, Mapping) and settings.get("kind") == "wordle"):
+    if group.environment.get("kind") != "wordle":
         return None
     try:
         games = play(run)
@@ -200,30 +215,40 @@ def _plays(group: Group, play: Play) -> Plays | None:
     return Plays(group.label, run.name, guess_tree(games), thoughts, "")
 
 
-def _phases(group: Group) -> Phases | None:
+def _phases(groups: Sequence[Group]) -> list[Phases]:
+    spent = {group.label: seconds for group in groups if (seconds := _seconds_by_phase(group))}
+    names = dict.fromkeys(
+        name for seconds in spent.values() for name, _ in sorted(seconds.items(), key=lambda item: -item[1])
+    )
+    # Each phase has one colour in all bars; what is left over comes last.
+    order = [name for name in names if name != _OTHER] + [_OTHER]
+    rows = []
+    for label, seconds in spent.items():
+        total = sum(seconds.values())
+        shares = [(style % STYLES, name, seconds.get(name, 0.0) / total) for style, name in enumerate(order)]
+        title = f"Time by phase: {', '.join(f'{name} {share:.0%}' for _, name, share in shares)}"
+        parts = tuple(
+            (style, name, f"{share * total:,.1f} s", percent(share)) for style, name, share in shares if share
+        )
+        rows.append(Phases(label, share_bar(shares, title=title), parts))
+    return rows
+
+
+def _seconds_by_phase(group: Group) -> dict[str, float]:
+    """Of the mean run, the unaccounted rest among them; empty where nothing is known."""
     seconds: dict[str, float] = {}
-    total = 0.0
-    timed = [run for run in group.runs if run.rows]
-    for run in timed:
-        last = run.rows[-1]
+    timed = [run.rows[-1] for run in group.runs if run.rows]
+    for row in timed:
         spent = {
             match[1]: value
-            for key in last
+            for key in row
             if (match := re.fullmatch(rf'{PHASE_SECONDS.name}\{{phase="([^"]*)"\}}', key))
-            and (value := number(last, key)) is not None
+            and (value := number(row, key)) is not None
         }
-        spent["other"] = max((number(last, "seconds") or 0.0) - sum(spent.values()), 0.0)
+        spent[_OTHER] = max((number(row, "seconds") or 0.0) - sum(spent.values()), 0.0)
         for phase, value in spent.items():
             seconds[phase] = seconds.get(phase, 0.0) + value / len(timed)
-            total += value / len(timed)
-    if not total:
-        return None
-    ranked = sorted(seconds.items(), key=lambda item: (item[0] == "other", -item[1]))
-    image = share_bar(ranked, title=f"Time by phase: {', '.join(f'{name} {s / total:.0%}' for name, s in ranked)}")
-    parts = tuple(
-        (style % STYLES, name, f"{value:,.1f} s", f"{value / total:.1%}") for style, (name, value) in enumerate(ranked)
-    )
-    return Phases(group.label, image, parts)
+    return seconds if sum(seconds.values()) > 0 else {}
 
 
 def _facts(run: RunData, style: int) -> Facts:
@@ -233,7 +258,7 @@ def _facts(run: RunData, style: int) -> Facts:
     facts = [
         ("seed", str(run.settings.get("seed", NOTHING))),
         ("state", words[run.state]),
-        ("training", f"{fixed(number(last, 'seconds'), 1)} s"),
+        ("seconds of training", fixed(number(last, "seconds"), 1)),
         ("updates", fixed(number(last, LEARNER_UPDATES.name), 0)),
         ("environment steps", fixed(number(last, ENV_STEPS.name), 0)),
         ("targets clipped", fixed(number(last, TARGETS_CLIPPED.name), 0)),
@@ -246,7 +271,8 @@ def _facts(run: RunData, style: int) -> Facts:
             ("machine", newest.machine or NOTHING),
             ("versions", ", ".join(f"{name} {version}" for name, version in newest.versions.items())),
         ]
-    return Facts(str(run.path), style, tuple(facts), run.notes)
+    known = tuple((name, value) for name, value in facts if value != NOTHING)
+    return Facts(str(run.path), style, known, run.notes)
 
 
 def _config_box(group: Group) -> ConfigBox:
@@ -264,7 +290,3 @@ def _config_box(group: Group) -> ConfigBox:
     )
     about = f"What differs from preset {name}:" if changes else f"Preset {name}, unchanged but for the seed."
     return ConfigBox(group.label, about, changes, yaml)
-
-
-def _capital(text: str) -> str:
-    return text[:1].upper() + text[1:]

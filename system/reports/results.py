@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from ..metrics.recorder import EVALUATION_RETURN
 from .curves import number
-from .groups import Group
+from .groups import Group, by_task
+from .svg import STYLES
 
 NOTHING = "–"
 
@@ -57,8 +57,7 @@ class Result:
     @property
     def kind(self) -> str:
         """Of the environment."""
-        environment = self.group.settings.get("environment")
-        return str(environment.get("kind", "")) if isinstance(environment, Mapping) else ""
+        return str(self.group.environment.get("kind", ""))
 
 
 def fixed(value: float | None, digits: int = 3, sign: bool = False) -> str:
@@ -87,17 +86,23 @@ def bounds(low: float, high: float, digits: int, sign: bool = False) -> str:
 def sentence(results: Sequence[Result]) -> str:
     """What came out, in one sentence."""
     if len(results) == 1:
-        return f"{_of_group(results[0])}."
-    return "; ".join(f"{result.group.label}: {_of_group(result)}" for result in results) + "."
+        text = _of_group(results[0])
+        return f"{text[:1].upper()}{text[1:]}."
+    clauses = []
+    for result in results:
+        name = "never_seen_return" if result.kind == "wordle" else "evaluation_return"
+        value = number(result.summary or {}, name)
+        where = " on never-seen words" if result.kind == "wordle" else ""
+        outcome = f"returns {fixed(value, 2)}{where}" if value is not None else _unfinished(result)
+        clauses.append(f"{result.group.label}: {outcome}")
+    return f"{'; '.join(clauses)}."
 
 
 def tables(results: Sequence[Result]) -> list[Table]:
     """A table for each task, with the players that did not learn beside the groups."""
-    tasks: dict[str, list[Result]] = {}
-    for result in results:
-        task = result.group.settings.get("environment")
-        tasks.setdefault(json.dumps(task, sort_keys=True, default=str), []).append(result)
-    return [_wordle_table(same) if same[0].kind == "wordle" else _plain_table(same) for same in tasks.values()]
+    of = {id(result.group): result for result in results}
+    tasks = [[of[id(group)] for group in same] for same in by_task([result.group for result in results])]
+    return [_wordle_table(same) if same[0].kind == "wordle" else _plain_table(same) for same in tasks]
 
 
 def _with_bounds(summary: Mapping[str, Any], name: str) -> tuple[float | None, float | None, float | None]:
@@ -154,7 +159,7 @@ def _wordle_table(results: Sequence[Result]) -> Table:
                 percent(number(summary, "seen_solved")),
             ),
             _seeds(result, "never_seen_return", 3),
-            result.group.style,
+            result.group.style % STYLES,
         )
         for result in results
         for summary in [result.summary or {}]
@@ -183,7 +188,7 @@ def _wordle_table(results: Sequence[Result]) -> Table:
         "perfect filtering know the whole list; the learnt player is not told it.",
         "Differences are taken word by word; their intervals are bootstraps over words.",
     )
-    return Table("Wordle", columns, tuple([*rows, *others]), (*notes, *_notes(results)))
+    return Table(results[0].group.task, columns, tuple([*rows, *others]), (*notes, *_notes(results)))
 
 
 def _plain_table(results: Sequence[Result]) -> Table:
@@ -196,11 +201,9 @@ def _plain_table(results: Sequence[Result]) -> Table:
             interval(summary, "evaluation_return", 2),
             NOTHING if episodes is None else f"{episodes:,.0f}",
         )
-        rows.append(Row(cells, _seeds(result, "evaluation_return", 2), result.group.style))
-    environment = results[0].group.settings.get("environment")
-    title = str(environment.get("id", "Result")) if isinstance(environment, Mapping) else "Result"
+        rows.append(Row(cells, _seeds(result, "evaluation_return", 2), result.group.style % STYLES))
     notes = ("Greedy episodes by the averaged weights; the interval is a bootstrap over episodes.",)
-    return Table(title, ("player", "return", "episodes"), tuple(rows), (*notes, *_notes(results)))
+    return Table(results[0].group.task, ("player", "return", "episodes"), tuple(rows), (*notes, *_notes(results)))
 
 
 def _seeds(result: Result, name: str, digits: int) -> str:

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from ...actors.environments.wordle import build_vocabulary, load_words, split_words
 from ..builder import load_policy
+from ..config.keys import locate
 from ..config.problems import Origin, one_line
 from ..config.run import RunConfig
 from ..metrics.recorder import METRICS
@@ -112,7 +113,13 @@ def _understood(settings: Mapping[str, Any]) -> tuple[RunConfig | None, str | No
     try:
         return RunConfig.model_validate_json(json.dumps(settings), strict=True), None
     except ValidationError as error:
-        problems = [one_line(RunConfig, problem, Origin("config.yaml", {})) for problem in error.errors()]
+        problems = [
+            # What keys there are today is no help to a run that is over.
+            f"unknown key {locate(RunConfig, problem['loc']).key}"
+            if problem["type"] == "extra_forbidden"
+            else one_line(RunConfig, problem, Origin("config.yaml", {}))
+            for problem in error.errors()
+        ]
         reason = "; ".join(problems[:3])
     except (TypeError, ValueError, RecursionError) as error:
         reason = str(error)

@@ -82,16 +82,15 @@ def line_chart(series: Sequence[Series], *, title: str, x_label: str, mark: tupl
     return _svg(WIDTH, HEIGHT, title, parts)
 
 
-def share_bar(shares: Sequence[tuple[str, float]], *, title: str) -> Markup:
-    """One bar, cut into parts ``(label, amount >= 0)`` in their order, styled as the series are."""
-    total = sum(amount for _, amount in shares) or 1.0
+def share_bar(shares: Sequence[tuple[int, str, float]], *, title: str) -> Markup:
+    """One bar, cut into parts ``(style, label, share)`` in their order; the shares add up to 1."""
     parts, start = [], 0.0
-    for style, (label, amount) in enumerate(shares):
-        width = WIDTH * amount / total
+    for style, label, share in shares:
+        width = WIDTH * share
         parts.append(
             Markup(
                 '<rect class="part fill-{}" x="{}" y="0" width="{}" height="22"><title>{}: {}</title></rect>'
-            ).format(style % STYLES, _at(start), _at(width), label, f"{amount / total:.1%}")
+            ).format(style, _at(start), _at(width), label, f"{share:.1%}")
         )
         start += width
     return _svg(WIDTH, 22.0, title, parts)
