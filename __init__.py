@@ -1,4 +1,4 @@
-"""Isogon: distributed reinforcement learning and federated training on Ray.
+"""Isogon: distributed reinforcement learning on Ray, with value functions learnt by classification.
 
 ``isogon.train(config)`` is what the command line does, from Python. The names below are loaded when they are first
 used, so that ``import isogon.kernels`` loads neither Ray nor anything else of Isogon.

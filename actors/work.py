@@ -13,8 +13,7 @@ from ..schedulers.events import Token, WorkKind
 from .columns import Columns
 
 Scores: TypeAlias = dict[str, np.ndarray]
-"""An evaluation's result, one row an episode: ``return [E] float32``, ``length [E] int64``, and what the environment
-adds, such as ``solved [E] bool``."""
+"""An evaluation's result, one row an episode: ``return [E] float32``, ``length [E] int64``."""
 
 
 @dataclass(frozen=True)

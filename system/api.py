@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from .builder import build_spec, load_policy
+from .builder import build_spec
 from .callbacks import Callback
 from .config.files import check_resume
 from .config.run import RunConfig
@@ -22,6 +22,7 @@ from .reports.files import check_output
 from .reports.run_data import play
 from .runs.checkpoints import Checkpoint, CheckpointInvalid, installed_versions
 from .runs.directory import RunDirectory, RunDirectoryMissing
+from .saved_run import SavedRun
 from .training.attempt import TrainingAttempt
 from .training.ray_session import check_ray
 
@@ -71,6 +72,8 @@ def train(
         attempt = directory.claim_attempt(checkpoint.ref if checkpoint else None)
         for callback in callbacks:
             callback.on_start(config, directory.path, checkpoint.ref.name if checkpoint else None)
+        # Of attempts that were killed only the training up to the checkpoint is known.
+        earlier = checkpoint.parts["run"]["counters"]["seconds"] if checkpoint else 0.0
         work = TrainingAttempt(config, directory, attempt, callbacks)
         outcome = work.run(checkpoint)
         work.say("evaluating the final policy")
@@ -79,7 +82,7 @@ def train(
             "seeds": [config.seed],
             **summarise([config], [play_evaluation(config, outcome.policy)]),
             "train_seconds": round(outcome.seconds, 3),
-            "total_seconds": round(time.monotonic() - began, 3),
+            "total_seconds": round(earlier + time.monotonic() - began, 3),
             "updates": outcome.updates,
             "env_steps": outcome.env_steps,
             "attempts": attempt.number,
@@ -109,19 +112,22 @@ def evaluate(runs: Sequence[Path], *, callbacks: Sequence[Callback] = ()) -> dic
     """
     began = time.monotonic()
     say = _teller(callbacks)
-    directories = [RunDirectory.open(path) for path in runs]
-    configs = [RunConfig.model_validate(directory.read_config()) for directory in directories]
+    saved = [SavedRun.open(path) for path in runs]
+    configs = [run.config for run in saved]
     check_poolable(configs)
     torch.set_num_threads(configs[0].torch_threads)
-    played = [
-        play_evaluation(config, load_policy(config, directory, say))
-        for directory, config in zip(directories, configs, strict=True)
-    ]
+    played, updates = [], []
+    for run in saved:
+        loaded = run.load_policy(say)
+        say(f"{run.directory.path}: playing checkpoint {loaded.checkpoint.name}")
+        updates.append(loaded.checkpoint.step)
+        played.append(play_evaluation(run.config, loaded.policy))
     return {
         "preset": configs[0].name,
         "seeds": [config.seed for config in configs],
         **summarise(configs, played),
-        "runs": [str(directory.path) for directory in directories],
+        "updates": updates,
+        "runs": [str(run.directory.path) for run in saved],
         "evaluate_seconds": round(time.monotonic() - began, 3),
         "versions": installed_versions(),
     }
@@ -192,7 +198,7 @@ def _open_directory(config: RunConfig, run_dir: Path | None, resume: bool) -> Ru
     if run_dir is None:
         raise RunDirectoryMissing("resume needs the directory of the run to go on with: name it by run_dir")
     directory = RunDirectory.open(run_dir)
-    check_resume(RunConfig.model_validate(directory.read_config()), config)
+    check_resume(SavedRun.open(run_dir).config, config)
     return directory
 
 

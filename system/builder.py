@@ -13,12 +13,11 @@ from ..actors.pools.in_process import InProcessPool
 from ..actors.worker import Worker, WorkerSpec
 from ..learners.encodings.spec import EnvironmentSpec
 from ..learners.networks.value_module import build_value_module
-from ..learners.policy import QPolicy, build_policy
+from ..learners.policy import build_policy
 from ..learners.q_learning import QLearner
 from ..learners.randomness import stream, torch_generator
 from ..learners.replay.uniform import UniformReplay
 from .config.run import RunConfig
-from .runs.directory import RunDirectory, RunDirectoryMissing
 
 
 def word_split(config: RunConfig) -> WordSplit | None:
@@ -45,29 +44,6 @@ def build_learner(config: RunConfig, spec: EnvironmentSpec) -> QLearner:
     )
 
 
-def load_policy(config: RunConfig, directory: RunDirectory, say: Callable[[str], None]) -> QPolicy:
-    """The policy of a run's newest whole checkpoint, on the CPU.
-
-    Args:
-        config: the run's.
-        directory: the run's.
-        say: is told which checkpoint it is, and of each one that is passed over.
-
-    Raises:
-        RunDirectoryMissing: there is no whole checkpoint.
-        ValueError: the checkpoint is not this config's, or the environment cannot be built.
-    """
-    checkpoint = directory.latest_checkpoint(say)
-    if checkpoint is None:
-        raise RunDirectoryMissing(
-            f"run directory {directory.path} has no whole checkpoint yet: wait for its first one, or resume the run"
-        )
-    say(f"{directory.path}: playing checkpoint {checkpoint.ref.name}")
-    learner = build_learner(config.model_copy(update={"device": "cpu"}), build_spec(config))
-    learner.load_state_dict(checkpoint.parts["learner"])
-    return learner.policy()
-
-
 def build_replay(config: RunConfig) -> UniformReplay:
     """An empty replay."""
     return UniformReplay(
@@ -76,11 +52,6 @@ def build_replay(config: RunConfig) -> UniformReplay:
         stream(config.seed, "replay"),
         merge_equal=config.replay.returns == "monte_carlo" and config.network.kind == "letter_tied",
     )
-
-
-def build_acting_policy(config: RunConfig, spec: EnvironmentSpec) -> QPolicy:
-    """A policy that waits for weights."""
-    return build_policy(config.network, config.value, spec, config.learner.exploration_top)
 
 
 def evaluation_episodes(config: RunConfig) -> int:

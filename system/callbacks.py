@@ -46,7 +46,7 @@ class Callback:
         """The run has come further."""
 
     def on_evaluation(self, progress: Progress, scores: Mapping[str, float]) -> None:
-        """An evaluation on the validation set is in: ``mean_return`` and what the environment adds."""
+        """An evaluation on the validation set is in: ``mean_return``, ``mean_length``."""
 
     def on_checkpoint(self, path: Path) -> None:
         """A checkpoint is on disk, whole."""

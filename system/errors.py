@@ -3,7 +3,7 @@
 Every part raises `ValueError` for wrong input, and an exception of its own where a caller can act differently. Here all
 of them become one line with a remedy and an exit code::
 
-    UserError                       a code and a line, ready to be shown
+    UserError                       a code and a line, ready to be shown; 24 where `isogon doctor` misses something
     ValueError
     ├── config.files.ConfigError             2   a preset, a key, a value
     ├── config.files.ResumeRefused          12   the config changed where it may not
@@ -12,8 +12,10 @@ of them become one line with a remedy and an exit code::
     │   ├── RunDirectoryMissing             10   there is none to go on with
     │   ├── RunDirectoryInUse               10   another process is at work in it
     │   ├── RunDirectoryDamaged             10   a file in it is not as it was written
+    │   ├── RunDirectoryUnsuited            10   the run in it is of another environment
     │   └── RunDirectoryUnwritable          14   permissions, a read-only disk, a file in the way
     ├── runs.checkpoints.CheckpointInvalid  11   a checkpoint is not as it was written
+    ├── play.entries.EntryRefused            2   a word that cannot be played
     ├── reports.files.ReportUnwritable      14   no folder, or something that is no report stands there
     └── any other                            2   where Isogon raised it while it built a run's parts;
                                          18, 19  where it came from the word list, from the environment
@@ -62,6 +64,7 @@ class ExitCode(IntEnum):
     WORKER_FAILED = 21
     OUT_OF_MEMORY = 22
     UPDATE_FAILED = 23
+    NOT_READY = 24
     INTERRUPTED = 130
     OUTPUT_CLOSED = 141
     TERMINATED = 143
@@ -82,6 +85,7 @@ _CODES = {
     "isogon.system.runs.errors.RunDirectoryUnwritable": ExitCode.PERMISSION,
     "isogon.system.runs.errors.RunDirectoryError": ExitCode.RUN_DIRECTORY,
     "isogon.system.runs.checkpoints.CheckpointInvalid": ExitCode.CHECKPOINT,
+    "isogon.system.play.entries.EntryRefused": ExitCode.CONFIG,
     "isogon.system.reports.files.ReportUnwritable": ExitCode.PERMISSION,
     "isogon.actors.pools.contract.PoolExhausted": ExitCode.WORKERS_LOST,
     "isogon.actors.pools.contract.WorkFailed": ExitCode.WORKER_FAILED,

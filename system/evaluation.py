@@ -31,7 +31,10 @@ _UNSOLVED = -6.0
 MAY_DIFFER = {"seed", "ray", "metrics", "checkpoints", "device", "torch_threads"}
 """The parts of a config in which runs that are pooled may differ."""
 
-PURPOSES: Mapping[str, tuple[Purpose, ...]] = {"wordle": ("never_seen", "seen"), "gymnasium": ("never_seen",)}
+PURPOSES: Mapping[str, tuple[Purpose, ...]] = {
+    "wordle": ("never_seen", "seen", "validation"),
+    "gymnasium": ("never_seen",),
+}
 
 
 def play_evaluation(config: RunConfig, policy: Policy) -> dict[str, Scores]:
@@ -54,7 +57,8 @@ def summarise(configs: Sequence[RunConfig], played: Sequence[Mapping[str, Scores
     Returns:
         JSON values. In Wordle: ``never_seen_return, never_seen_solved, seen_return, seen_solved, filter_return,
         filter_solved, never_seen_vs_filter`` with ``_low, _high`` (95 % interval), ``data_policy_return,
-        entropy_search_return``, all of the never-seen answers but for the ``seen_`` ones. Elsewhere
+        entropy_search_return``, all of the never-seen answers but for the ``seen_`` ones and ``validation_return``,
+        by which choices are to be made. Elsewhere
         ``evaluation_return`` with ``_low, _high`` and ``evaluation_episodes``.
 
     Raises:
@@ -77,9 +81,6 @@ def check_poolable(configs: Sequence[RunConfig]) -> None:
     """Raises ValueError, naming the first field, where runs differ in more than what does not change their results."""
     if not configs:
         raise ValueError("there are no runs to evaluate: name at least one run directory")
-    seeds = [config.seed for config in configs]
-    if twice := [seed for seed in seeds if seeds.count(seed) > 1]:
-        raise ValueError(f"runs have the seed {twice[0]} twice: pool runs of different seeds, each once")
     kept = [config.model_dump(exclude=MAY_DIFFER) for config in configs]
     for other in kept[1:]:
         for field, value in kept[0].items():
@@ -88,6 +89,9 @@ def check_poolable(configs: Sequence[RunConfig]) -> None:
                     f"runs differ in {field}: {value} and {other[field]}; evaluate runs of one preset that differ "
                     "in their seeds alone"
                 )
+    seeds = [config.seed for config in configs]
+    if twice := [seed for seed in seeds if seeds.count(seed) > 1]:
+        raise ValueError(f"runs have the seed {twice[0]} twice: pool runs of different seeds, each once")
 
 
 def mean_interval(sample: np.ndarray) -> tuple[float, float]:
@@ -124,6 +128,7 @@ def _wordle_summary(
         "filter_solved": float((filtering > _UNSOLVED).mean()),
         "seen_return": float(seen.mean()),
         "seen_solved": float((seen > _UNSOLVED).mean()),
+        "validation_return": float(np.stack([scores["validation"]["return"] for scores in played]).mean()),
         "data_policy_return": float(data.mean()),
         "data_policy_solved": float((data > _UNSOLVED).mean()),
         "entropy_search_return": float(entropy_search_returns(vocabulary, answers).mean()),

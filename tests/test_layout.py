@@ -50,6 +50,15 @@ def test_imports_load_no_more_than_they_need(imported: str, unwanted: tuple[str,
     assert done.stdout.strip() == "[]"
 
 
+def test_every_source_folder_is_a_package_that_git_knows() -> None:
+    folders = {file.parent for floor in FLOORS for file in (ROOT / floor).rglob("*.py")}
+    known = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False)
+    if known.returncode:
+        pytest.skip("not a git checkout")
+    for folder in folders:
+        assert (folder / "__init__.py").relative_to(ROOT).as_posix() in known.stdout.splitlines()
+
+
 def packages() -> list[str]:
     files = [file for floor in FLOORS for file in sorted((ROOT / floor).rglob("__init__.py"))]
     return [".".join(["isogon", *file.parent.relative_to(ROOT).parts]) for file in files]

@@ -23,7 +23,7 @@ def build_environment(config: EnvironmentConfig, purpose: Purpose, num_envs: int
         case GymnasiumConfig():
             from .gymnasium_vector import GymnasiumEnvironment
 
-            return GymnasiumEnvironment(config.id, config.kwargs, num_envs)
+            return GymnasiumEnvironment(config.id, config.kwargs, num_envs, max_episode_steps=config.max_episode_steps)
 
 
 def environment_spec(config: EnvironmentConfig) -> EnvironmentSpec:

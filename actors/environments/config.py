@@ -33,6 +33,9 @@ class GymnasiumConfig(Settings):
     kind: Literal["gymnasium"] = "gymnasium"
     id: str = Field(description="a registered id, such as CartPole-v1, or module:id")
     kwargs: dict[str, Any] = Field(default_factory=dict, description="passed to gymnasium.make")
+    max_episode_steps: int | None = Field(
+        None, ge=1, description="after which an episode is cut off; None: the environment's own limit, or 1,000"
+    )
 
 
 EnvironmentConfig: TypeAlias = Annotated[WordleConfig | GymnasiumConfig, Field(discriminator="kind")]

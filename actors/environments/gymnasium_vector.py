@@ -18,6 +18,8 @@ from .contract import Observation, Step
 
 PLAIN_FIELD = "observation"
 """The field of an observation that is not a `Dict`."""
+UNLIMITED_EPISODE_STEPS = 1_000
+"""Where an environment has no limit of its own and none is given, its episodes are cut off after so many steps."""
 
 
 class GymnasiumEnvironment:
@@ -30,22 +32,26 @@ class GymnasiumEnvironment:
         env_id: a registered id such as ``CartPole-v1``, or ``module:id``, which imports the module first.
         kwargs: passed to `gymnasium.make`.
         num_envs: N.
+        max_episode_steps: episodes are truncated after so many; None keeps the environment's own limit, or takes
+            `UNLIMITED_EPISODE_STEPS` where it has none.
 
     Raises:
         ValueError: no such id (the nearest one is named), arguments that the environment refuses, a package that it
             lacks, an action space that is not ``Discrete``, or an observation space other than the above.
     """
 
-    def __init__(self, env_id: str, kwargs: Mapping[str, Any], num_envs: int) -> None:
+    def __init__(
+        self, env_id: str, kwargs: Mapping[str, Any], num_envs: int, *, max_episode_steps: int | None = None
+    ) -> None:
         if num_envs < 1:
             raise ValueError(f"num_envs is {num_envs}: there must be at least one environment")
-        first = _make(env_id, kwargs)
+        first = _make(env_id, kwargs, max_episode_steps)
         try:
             self._spec, self._first_action = _spec_of(env_id, first)
         except ValueError:
             first.close()
             raise
-        made = [first, *(_make(env_id, kwargs) for _ in range(num_envs - 1))]
+        made = [first, *(_make(env_id, kwargs, max_episode_steps) for _ in range(num_envs - 1))]
         self._num_envs = num_envs
         self._vector = SyncVectorEnv(
             [partial(_same, env) for env in made], copy=False, autoreset_mode=AutoresetMode.NEXT_STEP
@@ -110,28 +116,31 @@ def _same(env: gymnasium.Env[Any, Any]) -> gymnasium.Env[Any, Any]:
 
 def gymnasium_spec(env_id: str, kwargs: Mapping[str, Any]) -> EnvironmentSpec:
     """The spec of an id, from one copy that is closed again. Raises ValueError as `GymnasiumEnvironment` does."""
-    env = _make(env_id, kwargs)
+    env = _make(env_id, kwargs, None)
     try:
         return _spec_of(env_id, env)[0]
     finally:
         env.close()
 
 
-def _make(env_id: str, kwargs: Mapping[str, Any]) -> gymnasium.Env[Any, Any]:
+def _make(env_id: str, kwargs: Mapping[str, Any], max_episode_steps: int | None) -> gymnasium.Env[Any, Any]:
     # What Gymnasium has to say about an id is shown and not raised, also where warnings are errors.
     with warnings.catch_warnings():
         warnings.simplefilter("default")
         try:
-            return gymnasium.make(env_id, disable_env_checker=True, **kwargs)
+            env = gymnasium.make(env_id, disable_env_checker=True, max_episode_steps=max_episode_steps, **kwargs)
         except gymnasium.error.UnregisteredEnv as error:
             near = difflib.get_close_matches(env_id, list(gymnasium.registry), n=1)
             nearest = f"did you mean {near[0]}? " if near else ""
             remedy = f"{nearest}Ids that a package registers are written module:id"
             raise ValueError(f"environment.id {env_id!r} is not registered with Gymnasium: {remedy}") from error
-        except (gymnasium.error.Error, ImportError, TypeError, ValueError) as error:
-            raise ValueError(
-                f"environment.id {env_id!r} with kwargs {dict(kwargs)} cannot be made: {' '.join(str(error).split())}"
-            ) from error
+        except Exception as error:  # The constructor is the user's: it may raise anything.
+            plain = isinstance(error, gymnasium.error.Error | ImportError | TypeError | ValueError)
+            what = ("" if plain else f"{type(error).__name__}: ") + " ".join(str(error).split())
+            raise ValueError(f"environment.id {env_id!r} with kwargs {dict(kwargs)} cannot be made: {what}") from error
+    # Without a limit a greedy policy that goes in circles would never end its evaluation.
+    limited = env.spec is not None and env.spec.max_episode_steps is not None
+    return env if limited else gymnasium.wrappers.TimeLimit(env, UNLIMITED_EPISODE_STEPS)
 
 
 def _spec_of(env_id: str, env: gymnasium.Env[Any, Any]) -> tuple[EnvironmentSpec, int]:
@@ -152,6 +161,8 @@ def _fields(space: gymnasium.Space[Any]) -> dict[str, gymnasium.Space[Any]]:
 
 def _field_spec(space: gymnasium.Space[Any]) -> ArraySpec:
     match space:
+        case gymnasium.spaces.Box() if 0 in space.shape:
+            raise ValueError(f"observation space {space} is empty: there is nothing to learn from")
         case gymnasium.spaces.Box():
             return ArraySpec(space.shape, "uint8" if space.dtype == np.uint8 else "float32")
         case gymnasium.spaces.Discrete():

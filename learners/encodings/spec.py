@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 
 @dataclass(frozen=True)
@@ -31,3 +33,7 @@ class EnvironmentSpec:
     num_actions: int
     has_legal: bool = False
     action_words: tuple[str, ...] | None = None
+
+    def fingerprint(self) -> str:
+        """SHA-256 of all of it, the words and their order among them: two of one fingerprint mean the same actions."""
+        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()

@@ -127,10 +127,6 @@ class TransitionAssembler:
         self._given = given[first:]
         return transitions
 
-    def forget(self) -> None:
-        """Drop what is unfinished."""
-        self._columns, self._given = {}, np.zeros((0, 0), bool)
-
     def _gather(self, columns: Mapping[str, np.ndarray], returns: Returns, mask: np.ndarray) -> Arrays:
         step, env = np.nonzero(mask)
         after = returns.after[step, env]

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
 
 from ... import __version__
 from .configs import config_app
+from .doctor import doctor
 from .endings import end_on_sigterm, report
 from .evaluate import evaluate
+from .play import play_app
 from .report import report as report_runs
 from .train import train
 
@@ -24,6 +27,8 @@ app = typer.Typer(
 app.command()(train)
 app.command()(evaluate)
 app.command("report")(report_runs)
+app.command()(doctor)
+app.add_typer(play_app, name="play")
 app.add_typer(config_app, name="config")
 
 
@@ -46,6 +51,7 @@ def isogon(
       isogon train wordle
       isogon evaluate runs/wordle-1 runs/wordle-2
       isogon report runs/wordle-1
+      isogon play wordle runs/wordle-1 --word crane
       isogon config show wordle --explain
     """
 
@@ -57,6 +63,9 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         arguments: without the program's name; None takes the process's.
     """
     end_on_sigterm()
+    # Environments of one's own are named by module, and are looked for beside oneself, as `python -m` does.
+    if (here := str(Path.cwd())) not in sys.path:
+        sys.path.append(here)
     try:
         command = typer.main.get_command(app)
         given = sys.argv[1:] if arguments is None else list(arguments)

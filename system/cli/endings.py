@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import shutil
 import signal
 import sys
 import tempfile
@@ -44,6 +45,14 @@ def end_on_sigterm() -> None:
         signal.signal(signal.SIGTERM, _terminate)
 
 
+def program() -> str:
+    """How the user calls the command: ``isogon`` where a shell finds it, else as it was called just now."""
+    called = Path(sys.argv[0])
+    if shutil.which("isogon") or called.name not in ("isogon", "__main__.py"):
+        return "isogon"
+    return str(called) if called.name == "isogon" else "python -m isogon"
+
+
 def report(error: BaseException) -> int:
     """Tell the user on stderr why a command ended, write the details down, and give the exit code."""
     if type(error).__name__ == "NoArgsIsHelpError":
@@ -67,7 +76,7 @@ def report(error: BaseException) -> int:
     elif log and told.code in _WITH_DETAILS and told is not cause:
         line += f" (details: {log})"
     if run_dir is not None and told.code not in _NOT_WORTH_RESUMING:
-        line += f"; go on with: isogon train --resume --run-dir {shlex.quote(str(run_dir))}"
+        line += f"; go on with: {program()} train --resume --run-dir {shlex.quote(str(run_dir))}"
     return _say(UserError(told.code, line))
 
 

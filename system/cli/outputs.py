@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import shlex
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -22,7 +23,7 @@ from rich.text import Text
 
 from ..callbacks import Callback, Progress
 from ..config.run import RunConfig
-from .endings import end_on_sigterm
+from .endings import end_on_sigterm, program
 from .figures import Figures
 from .summary import summary_table
 
@@ -120,10 +121,8 @@ class PlainOutput(Output):
             console.print(summary_table(summary))
         for line in table.get().splitlines():
             _print_line(line.rstrip())
-        if file is not None:
-            _print_line(f"summary in {file}")
-        if report is not None:
-            _print_line(f"report in {report}")
+        for line in _what_next(summary, file, report):
+            _print_line(line)
 
 
 class TerminalOutput(Output):
@@ -179,10 +178,8 @@ class TerminalOutput(Output):
     def conclude(self, summary: Mapping[str, Any], file: Path | None = None, report: Path | None = None) -> None:
         """Print the table."""
         self._console.print(summary_table(summary))
-        if file is not None:
-            self._say(f"summary in {file}")
-        if report is not None:
-            self._say(f"report in {report}")
+        for line in _what_next(summary, file, report):
+            self._say(line)
 
     def _say(self, text: str) -> None:
         # Paths are to be copied: they are neither wrapped nor read as markup.
@@ -248,6 +245,14 @@ class JsonOutput(Output):
 
     def _send(self, event: str, **content: Any) -> None:
         print(json.dumps(_plain({"event": event, **content}), allow_nan=False), file=self._out, flush=True)
+
+
+def _what_next(summary: Mapping[str, Any], file: Path | None, report: Path | None) -> list[str]:
+    """Where the run's files are, and the command that plays it where there is one: only Wordle has never-seen words."""
+    lines = [f"{name} in {path}" for name, path in (("summary", file), ("report", report)) if path is not None]
+    if file is not None and summary.get("never_seen_return") is not None:
+        lines.append(f"play with it: {program()} play wordle {shlex.quote(str(file.parent))}")
+    return lines
 
 
 def _plain(value: Any) -> Any:

@@ -76,6 +76,13 @@ def one_line(root: type[Settings], problem: ErrorDetails, origin: Origin) -> str
         case "value_error":
             reason = problem["msg"].removeprefix("Value error, ")
             return f"{place.key} in {where}: {reason}" if place.key else f"{where}: {reason}"
+        case "model_type" | "model_attributes_type" if place.parent and (
+            models := sections_of(place.parent, place.name)
+        ):
+            fields = models[0].model_fields
+            key = next((name for name, info in fields.items() if info.is_required()), next(iter(fields)))
+            kept = f"expected a section of keys ({', '.join(fields)}), as in {place.key}.{key}=..."
+            return f"{place.key} is {shown(problem['input'])} in {where}: {kept}"
     return f"{place.key} is {shown(problem['input'])} in {where}: {_expected(problem)}"
 
 

@@ -33,7 +33,7 @@ class BudgetConfig(Settings):
 class OfflineConfig(Settings):
     """Learning from games that poor players played, before the run's own."""
 
-    steps: int = Field(170_000, ge=1, description="environment steps that the data policy plays")
+    steps: int = Field(180_000, ge=1, description="environment steps that the data policy plays")
     smart_share: float = Field(
         0.5, ge=0, le=1, description="Wordle: probability that it guesses a consistent word; else any word"
     )

@@ -11,13 +11,13 @@ from typing import Any, Literal
 from pydantic import ValidationError
 
 from ...actors.environments.wordle import build_vocabulary, load_words, split_words
-from ..builder import load_policy
 from ..config.keys import locate
 from ..config.problems import Origin, one_line
 from ..config.run import RunConfig
 from ..metrics.recorder import METRICS
 from ..runs.attempts import Attempt
 from ..runs.directory import RunDirectory, RunDirectoryDamaged
+from ..saved_run import SavedRun
 from .games import Game, choose_answers, play_games
 
 State = Literal["done", "going", "stopped"]
@@ -106,7 +106,9 @@ def play(run: RunData, say: Callable[[str], None]) -> list[Game]:
     environment = run.config.environment
     vocabulary = build_vocabulary(load_words(environment.word_list))
     answers = choose_answers(split_words(vocabulary.words, environment), environment, _GAMES)
-    return play_games(load_policy(run.config, RunDirectory.open(run.path), say), vocabulary, answers)
+    saved = SavedRun.open(run.path).load_policy(say)
+    say(f"{run.path}: playing checkpoint {saved.checkpoint.name}")
+    return play_games(saved.policy, vocabulary, answers)
 
 
 def _understood(settings: Mapping[str, Any]) -> tuple[RunConfig | None, str | None]:

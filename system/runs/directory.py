@@ -78,6 +78,8 @@ class RunDirectory:
     def create(cls, path: Path) -> RunDirectory:
         """A new run directory at ``path``, and the folders above it where they are missing.
 
+        An empty folder will do, and one that a start left which was killed before the run had a config.
+
         Raises:
             RunDirectoryExists: there is something already.
             RunDirectoryUnwritable: it may not be made there.
@@ -87,6 +89,8 @@ class RunDirectory:
             try:
                 path.mkdir()
             except FileExistsError as error:
+                if _holds_no_run(path):
+                    return cls._furnish(path)
                 raise RunDirectoryExists(
                     f"run directory {path} is there already: resume the run in it, or name another directory"
                 ) from error
@@ -123,8 +127,8 @@ class RunDirectory:
 
     @classmethod
     def _furnish(cls, path: Path) -> RunDirectory:
-        (path / "attempts").mkdir()
-        (path / "checkpoints").mkdir()
+        (path / "attempts").mkdir(exist_ok=True)
+        (path / "checkpoints").mkdir(exist_ok=True)
         sync_folder(path)
         sync_folder(path.parent)
         return cls(path)
@@ -346,6 +350,12 @@ class RunDirectory:
         except ValueError as error:
             raise RunDirectoryDamaged(f"{path} is not JSON ({error}): resume the run, which writes it again") from error
         return content
+
+
+def _holds_no_run(path: Path) -> bool:
+    if not path.is_dir() or not {entry.name for entry in path.iterdir()} <= {"attempts", "checkpoints", ".lock"}:
+        return False
+    return not any(any((path / name).glob("*")) for name in ("attempts", "checkpoints"))
 
 
 @contextmanager

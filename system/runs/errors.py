@@ -13,7 +13,8 @@ class RunDirectoryError(ValueError):
         ├── RunDirectoryMissing       there is none to go on with
         ├── RunDirectoryUnwritable    permissions, a read-only disk, a file in the way
         ├── RunDirectoryInUse         another process is at work in it
-        └── RunDirectoryDamaged       a file in it is not as it was written
+        ├── RunDirectoryDamaged       a file in it is not as it was written
+        └── RunDirectoryUnsuited      the run in it is not of the kind that is asked for
     """
 
 
@@ -35,3 +36,7 @@ class RunDirectoryInUse(RunDirectoryError):
 
 class RunDirectoryDamaged(RunDirectoryError):
     """A file of the run directory is not as it was written."""
+
+
+class RunDirectoryUnsuited(RunDirectoryError):
+    """The run in the directory is not of the kind that is asked for, such as one of another environment."""

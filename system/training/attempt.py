@@ -14,12 +14,13 @@ from ...learners.learner import Policy, UpdateFailed
 from ...schedulers.equal_split import EqualSplit
 from ..builder import build_learner, build_pool, build_replay, build_spec, evaluation_episodes, needs_legal
 from ..callbacks import Callback
+from ..config.files import ConfigError
 from ..config.run import RunConfig
 from ..coordinate import Coordinator
 from ..metrics.exporters import NullExporter, PrometheusExporter, RayExporter
 from ..metrics.recorder import Exporter, MetricsRecorder
 from ..runs.attempts import Attempt
-from ..runs.checkpoints import Checkpoint
+from ..runs.checkpoints import Checkpoint, CheckpointInvalid
 from ..runs.directory import RunDirectory
 from .clock import RunClock
 from .monitor import RunMonitor
@@ -27,6 +28,21 @@ from .offline_games import record_offline_games
 from .rank import Rank
 from .ray_session import ray_session
 from .rollout_sink import RolloutSink
+
+ENVIRONMENT = "environment"
+"""What a checkpoint's info calls the fingerprint of the environment that it was trained on."""
+
+
+def check_environment(checkpoint: Checkpoint, spec: EnvironmentSpec) -> None:
+    """Refuse an environment, and so a word list, that is another than the checkpoint was trained on.
+
+    A changed list moves words from the trained to the never-seen ones, silently. Raises CheckpointInvalid.
+    """
+    if checkpoint.info.get(ENVIRONMENT) != spec.fingerprint():
+        raise CheckpointInvalid(
+            f"checkpoint {checkpoint.ref.name} was trained on another {spec.name} than there is now (its word list, "
+            "actions or observations differ): restore what it was trained on, or begin a new run"
+        )
 
 
 @dataclass(frozen=True)
@@ -55,6 +71,7 @@ class TrainingAttempt:
     attempt: Attempt
     callbacks: Sequence[Callback]
     _clock: RunClock = field(default_factory=RunClock)
+    _fingerprint: str = ""
 
     def run(self, checkpoint: Checkpoint | None) -> Outcome:
         """Train from ``checkpoint``, or from the beginning, until the budget is used up.
@@ -66,10 +83,12 @@ class TrainingAttempt:
         Raises:
             WorkFailed, PoolExhausted: see `actors.pools.contract`.
             UpdateFailed: see `learners.learner`.
+            ConfigError: the offline games are fewer than the first update needs.
             OSError: a checkpoint or a row of metrics could not be written.
         """
         config = self.config
         spec = build_spec(config)
+        self._fingerprint = spec.fingerprint()
         with ExitStack() as stack:
             if config.actors.pool == "ray":
                 self.say("starting Ray")
@@ -113,6 +132,7 @@ class TrainingAttempt:
             save=self._save,
         )
         if checkpoint is not None:
+            check_environment(checkpoint, spec)
             rank.load_state_dict(checkpoint.parts)
         # Workers start meanwhile.
         offline, environment = config.offline, config.environment
@@ -120,10 +140,17 @@ class TrainingAttempt:
             self.say(f"recording {offline.steps:,} steps of the data policy's games")
             games = record_offline_games(environment, offline, config.seed, record_legal=needs_legal(config, spec))
             sink.insert_recorded(games)
+            if len(replay) < config.replay.min_size:
+                raise ConfigError(
+                    f"offline.steps is {offline.steps} and gives {len(replay)} transitions, fewer than "
+                    f"replay.min_size {config.replay.min_size}: no update would ever come; "
+                    "set offline.steps higher or replay.min_size lower"
+                )
         return rank
 
     def _save(self, updates: int, parts: Mapping[str, Any]) -> None:
-        ref = self.directory.save_checkpoint(self.attempt, updates, parts, {})
+        info = {ENVIRONMENT: self._fingerprint}
+        ref = self.directory.save_checkpoint(self.attempt, updates, parts, info)
         self.directory.prune_checkpoints(self.config.checkpoints.keep)
         for callback in self.callbacks:
             callback.on_checkpoint(self.directory.checkpoint_folder(ref))

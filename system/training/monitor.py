@@ -16,6 +16,7 @@ from ..metrics import recorder as m
 from ..metrics.recorder import MetricsRecorder
 
 _REPORT_SECONDS = 0.5
+_SILENCE_SECONDS = 60.0
 
 
 class RunMonitor:
@@ -35,6 +36,7 @@ class RunMonitor:
         self._log = log
         self._reported_at = 0.0
         self._restarts = 0
+        self._last_result = (0, time.monotonic())
         self._dropped = 0
 
     @contextmanager
@@ -95,10 +97,20 @@ class RunMonitor:
         if figures.worker_restarts > self._restarts:
             self._say(f"a worker was lost and is replaced ({figures.worker_restarts} so far): its work is done again")
         self._restarts, self._dropped = figures.worker_restarts, figures.dropped
+        self._watch(figures)
         self._recorder.flush()
         self._log(self._row(standing))
         for callback in self._callbacks:
             callback.on_progress(self._with_metrics(standing))
+
+    def _watch(self, figures: Figures) -> None:
+        committed, since = self._last_result
+        silent = time.monotonic() - since
+        if figures.committed != committed or not figures.in_flight:
+            self._last_result = (figures.committed, time.monotonic())
+        elif silent >= _SILENCE_SECONDS:
+            self._say(f"no result for {silent:.0f} s from work that is in hand: an environment may hang")
+            self._last_result = (committed, time.monotonic())
 
     def _say(self, text: str) -> None:
         for callback in self._callbacks:

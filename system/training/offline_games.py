@@ -12,6 +12,8 @@ from ...learners.randomness import stream
 from ..config.run import OfflineConfig
 
 _BOARDS = 512
+_STEPS_A_BOARD = 64
+"""At least so many, where steps are few: games that are not played to their end are lost."""
 
 
 def record_offline_games(
@@ -21,5 +23,5 @@ def record_offline_games(
     vocabulary = build_vocabulary(load_words(environment.word_list))
     train = split_words(vocabulary.words, environment).train
     player = MixturePlayer(vocabulary, offline.smart_share, words=train)
-    vector = build_environment(environment, "train", _BOARDS)
+    vector = build_environment(environment, "train", min(_BOARDS, max(1, offline.steps // _STEPS_A_BOARD)))
     return record(vector, player.act, offline.steps, stream(seed, "offline games"), record_legal=record_legal)

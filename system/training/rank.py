@@ -20,6 +20,7 @@ from ...learners.replay.uniform import UniformReplay
 from ..callbacks import Progress
 from ..config.run import RunConfig
 from ..coordinate import Coordinator
+from ..runs.checkpoints import CheckpointInvalid
 from .clock import RunClock
 from .monitor import RunMonitor
 from .pacing import Pace, budget_share
@@ -27,6 +28,7 @@ from .rollout_sink import RolloutSink
 
 _WAIT_SECONDS = 0.1
 _DRAIN_SECONDS = 600.0
+_UPDATES_PER_POLL = 4
 
 
 @dataclass
@@ -50,6 +52,14 @@ class Counters:
     paced_updates: int | None = None
     paced_steps: int = 0
     evaluations: int = 0
+
+
+def load_learner(learner: Learner, parts: Mapping[str, Any]) -> None:
+    """Let a learner take up its part of a checkpoint. Raises CheckpointInvalid where it is of another network."""
+    try:
+        learner.load_state_dict(parts["learner"])
+    except (KeyError, ValueError) as error:
+        raise CheckpointInvalid(f"the checkpoint does not fit the run's config: {error}") from error
 
 
 class Rank:
@@ -109,9 +119,11 @@ class Rank:
         while (share := self.share()) < 1.0:
             self._ask()
             due = self._update_is_due()
-            with self._monitor.timed("waiting"):
-                self._coordinator.step(0.0 if due else _WAIT_SECONDS)
-            self._take_in()
+            # Asking a pool costs some of an update's time: a learner that has work asks now and then.
+            if not due or self.counters.updates % _UPDATES_PER_POLL == 0:
+                with self._monitor.timed("waiting"):
+                    self._coordinator.step(0.0 if due else _WAIT_SECONDS)
+                self._take_in()
             if due:
                 self._update(share)
             self._evaluate_if_due(share)
@@ -152,8 +164,8 @@ class Rank:
         return parts
 
     def load_state_dict(self, parts: Mapping[str, Any]) -> None:
-        """Take up a checkpoint's parts. Raises ValueError where they are of another network."""
-        self._learner.load_state_dict(parts["learner"])
+        """Take up a checkpoint's parts. Raises CheckpointInvalid where they are of another network."""
+        load_learner(self._learner, parts)
         run = parts["run"]
         self.counters = Counters(**run["counters"])
         self._clock.base = self.counters.seconds
@@ -163,6 +175,9 @@ class Rank:
         self._checkpoint_at = (self.counters.updates, 0.0)
         if "replay" in parts:
             self._replay.load_state_dict(parts["replay"])
+        else:
+            # The replay is filled anew: until it is, nobody keeps pace with anybody.
+            self.counters.paced_updates = None
 
     def checkpoint(self) -> None:
         """Write a checkpoint, unless nothing was learnt since the last one.

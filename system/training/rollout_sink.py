@@ -18,7 +18,6 @@ class RolloutSink:
 
     Attributes:
         env_steps: valid steps committed.
-        episodes: finished episodes committed.
         finished: (episodes, summed return, summed length) since they were last taken.
         evaluations: (version, scores) that nobody has taken yet.
     """
@@ -31,7 +30,6 @@ class RolloutSink:
         self._assemblers: dict[str, TransitionAssembler] = {}
         self._follows: dict[str, tuple[int, int]] = {}
         self.env_steps = 0
-        self.episodes = 0
         self.finished = np.zeros(3)
         self.evaluations: list[tuple[int, Scores]] = []
 
@@ -75,5 +73,4 @@ class RolloutSink:
         if len(transitions["action_tm1"]):
             self._replay.insert(transitions)
         self.env_steps += result.samples
-        self.episodes += int(result.stats["episodes"])
         self.finished += [result.stats[name] for name in ("episodes", "return_sum", "length_sum")]

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 
-from isogon.actors.environments.gymnasium_vector import GymnasiumEnvironment, gymnasium_spec
+from isogon.actors.environments.gymnasium_vector import UNLIMITED_EPISODE_STEPS, GymnasiumEnvironment, gymnasium_spec
 from isogon.learners.encodings.spec import ArraySpec
 from isogon.learners.randomness import stream
 
@@ -154,3 +154,38 @@ def test_what_gymnasium_warns_of_is_shown_and_never_raised() -> None:
 def test_no_environments() -> None:
     with pytest.raises(ValueError, match="num_envs is 0"):
         GymnasiumEnvironment("CartPole-v1", {}, 0)
+
+
+def test_an_episode_without_a_limit_is_cut_off() -> None:
+    vector = GymnasiumEnvironment("CliffWalking-v1", {}, 1, max_episode_steps=7)
+    vector.reset(stream(0, "test"))
+    cut = [bool(vector.step(np.zeros(1, np.int64)).truncated[0]) for _ in range(8)]
+    assert cut == [False] * 6 + [True, False]
+    unlimited = GymnasiumEnvironment("CliffWalking-v1", {}, 1)
+    unlimited.reset(stream(0, "test"))
+    lengths = [bool(unlimited.step(np.zeros(1, np.int64)).truncated[0]) for _ in range(UNLIMITED_EPISODE_STEPS)]
+    assert lengths.index(True) == UNLIMITED_EPISODE_STEPS - 1
+    vector.close()
+    unlimited.close()
+
+
+class _Unfinished(gymnasium.Env[np.ndarray, np.int64]):
+    def __init__(self) -> None:
+        raise AssertionError("no floor yet")
+
+
+class _Blank(gymnasium.Env[np.ndarray, np.int64]):
+    observation_space = gymnasium.spaces.Box(0, 1, (0,))
+    action_space = gymnasium.spaces.Discrete(2)
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"), [(_Unfinished, "cannot be made: AssertionError: no floor yet"), (_Blank, "is empty")]
+)
+def test_the_users_own_faults_are_told_as_theirs(kind: Any, message: str) -> None:
+    gymnasium.register("Own-v0", entry_point=kind)
+    try:
+        with pytest.raises(ValueError, match=message):
+            GymnasiumEnvironment("Own-v0", {}, 1)
+    finally:
+        del gymnasium.registry["Own-v0"]

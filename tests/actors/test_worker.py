@@ -10,7 +10,7 @@ from isogon.actors.worker import Worker, WorkerSpec
 from isogon.learners.learner import GREEDY
 from isogon.schedulers.events import Assign, Token, WorkKind
 
-from .toys import Corridor, Shift, corridor_spec, weights
+from .toys import ACTIONS, Corridor, Shift, corridor_spec, weights
 
 SPEC = corridor_spec()
 
@@ -92,3 +92,14 @@ def test_what_it_refuses() -> None:
         worker.run(piece(0, kind="train"), weights(1))
     with pytest.raises(ValueError, match="num_envs is 0"):
         replace(SPEC, num_envs=0)
+
+
+def test_each_piece_is_played_with_the_version_it_asks_for() -> None:
+    """The toy's weights say which action it takes: the position plus the version."""
+    worker = Worker(0, SPEC)
+    for version in (1, 2, 3):
+        columns = worker.run(piece(version, version=version), weights(version, epsilon=0.0)).payload
+        position = columns["observation/position"][:-1, :, 0].astype(np.int64)
+        expected = (position + version) % ACTIONS
+        np.testing.assert_array_equal(columns["action"][columns["valid"]], expected[columns["valid"]])
+        assert (columns["version"] == version).all()

@@ -137,6 +137,19 @@ def test_importance_weights_multiply_the_pairs_losses() -> None:
     assert float(learner.loss(batch).value.detach()) == pytest.approx((0.5 * 1.0 + 3.0 * 9.0) / 2)
 
 
+def test_gradients_are_scaled_down_to_their_greatest_norm() -> None:
+    def gradient_after(greatest: float) -> tuple[float, float]:
+        learner = learner_of(Q_FIRST, max_gradient_norm=greatest)
+        told = learner.update(step([1], reward=50.0, discount=0.0), progress=0.0).gradient_norm
+        parts = [p.grad.flatten() for p in learner.module.parameters() if p.grad is not None]
+        return told, float(torch.cat(parts).norm())
+
+    told, left = gradient_after(0.5)
+    assert told > 10
+    assert left == pytest.approx(0.5, rel=1e-4)
+    assert gradient_after(1e6) == pytest.approx((told, told))
+
+
 def test_the_target_network_is_copied_every_n_updates() -> None:
     learner = learner_of(Q_FIRST, double_q=False, target_update_every=3, average_decay=0.0)
     probe = step([0], legal_t=torch.tensor([[True, False, False]]))

@@ -89,8 +89,6 @@ def test_a_rollout_that_does_not_continue_forgets_what_was_open() -> None:
     assert len(assembler.add(columns, continues=False)["action_tm1"]) == 0
     columns["terminated"][3] = True
     assert len(assembler.add(columns, continues=False)["action_tm1"]) == 4
-    assembler.forget()
-    assert len(assembler.add(columns, continues=True)["action_tm1"]) == 4
 
 
 def test_open_rows_are_bounded_by_the_longest_open_episode() -> None:

@@ -25,6 +25,7 @@ from typer.testing import CliRunner
 from isogon import __version__
 from isogon.system.callbacks import Progress
 from isogon.system.cli.app import app, main
+from isogon.system.cli.endings import program
 from isogon.system.cli.figures import Figures
 from isogon.system.cli.outputs import PlainOutput, TerminalOutput
 from isogon.system.cli.summary import summary_table
@@ -118,11 +119,13 @@ def make_run(folder: Path) -> Path:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ([], ["train", "evaluate", "config", "isogon train wordle"]),
+        ([], ["train", "evaluate", "play", "config", "isogon train wordle"]),
         (["-h"], ["Examples"]),
         (["train", "--help"], ["Examples", "--set", "--resume", "isogon train wordle --set", "--json", "Ctrl-C"]),
         (["evaluate", "--help"], ["Examples", "isogon evaluate runs/wordle-1"]),
         (["report", "--help"], ["Examples", "isogon report runs/wordle-1", "--output"]),
+        (["play", "wordle", "--help"], ["Examples", "--word", "--advise", "isogon play wordle runs/wordle-1"]),
+        (["doctor", "--help"], ["Examples", "--json", "24"]),
         (["config", "--help"], ["list", "show"]),
         (["config", "show", "--help"], ["Examples", "--explain"]),
     ],
@@ -229,7 +232,7 @@ def test_several_problems_have_a_line_each(isogon: Isogon) -> None:
 def test_a_run_that_fails(isogon: Isogon, fake: str, code: int, words: str, logged: str) -> None:
     line = isogon("train", "pole.yaml", FAKE=fake).line(code)
     assert words in line
-    assert line.endswith("; go on with: isogon train --resume --run-dir runs/pole-1")
+    assert line.endswith(f"; go on with: {program()} train --resume --run-dir runs/pole-1")
     log = Path("runs/pole-1/attempts/2/log.txt").read_text()
     assert logged in log
     assert "Traceback" in log
@@ -399,6 +402,16 @@ def test_a_dumb_terminal_gets_lines(folder: Path) -> None:
     assert "checkpoint 1-3" in written
 
 
+def test_a_wordle_run_ends_by_naming_how_to_play_with_it(capsys: pytest.CaptureFixture[str]) -> None:
+    line = f"play with it: {program()} play wordle 'my runs/wordle-1'"
+    file = Path("my runs/wordle-1/summary.json")
+    for output in (PlainOutput(), TerminalOutput(Console(width=40))):
+        output.conclude({"never_seen_return": -2.7}, file, file.with_name("report.html"))
+        assert capsys.readouterr().out.splitlines()[-2:] == ["report in my runs/wordle-1/report.html", line]
+        output.conclude({"evaluation_return": 475.0}, file)
+        assert "play with it" not in capsys.readouterr().out
+
+
 def test_the_bar_fits_forty_columns() -> None:
     console = Console(width=40, force_terminal=True, color_system=None, record=True, file=io.StringIO())
     config = load_config("wordle")
@@ -475,3 +488,20 @@ def test_summary_shows_what_there_is(summary: dict[str, Any], there: list[str], 
     if width == 120:
         rows = ["  ".join(part for part in re.split(r"\s{2,}", line.strip()) if part) for line in text.splitlines()]
         assert all(row in rows for row in there)
+
+
+@pytest.mark.parametrize(
+    ("called", "on_the_path", "named"),
+    [
+        (".venv/bin/isogon", None, ".venv/bin/isogon"),
+        (".venv/bin/isogon", "/usr/bin/isogon", "isogon"),
+        ("/site-packages/isogon/__main__.py", None, "python -m isogon"),
+        ("notebook", None, "isogon"),
+    ],
+)
+def test_the_command_is_named_so_that_it_can_be_called(
+    called: str, on_the_path: str | None, named: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", [called])
+    monkeypatch.setattr("shutil.which", lambda name: on_the_path)
+    assert program() == named

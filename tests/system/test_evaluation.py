@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 
 from isogon.actors.environments.wordle import Vocabulary, build_vocabulary, load_words, split_words
+from isogon.actors.environments.wordle.baselines import filter_returns
 from isogon.actors.environments.wordle.players import FilteringPlayer
 from isogon.learners.learner import Exploration
+from isogon.learners.randomness import stream
 from isogon.system.config.files import load_config
 from isogon.system.config.run import RunConfig
 from isogon.system.evaluation import check_poolable, mean_interval, play_evaluation, summarise
@@ -83,7 +85,34 @@ def test_runs_of_other_configs_are_not_pooled(config: RunConfig) -> None:
         check_poolable(
             [config, config.model_copy(update={"seed": 1, "value": config.value.model_copy(update={"bins": 7})})]
         )
+    with pytest.raises(ValueError, match="runs differ in value"):
+        check_poolable([config, config.model_copy(update={"value": config.value.model_copy(update={"bins": 7})})])
     with pytest.raises(ValueError, match="the seed 0 twice"):
         check_poolable([config, config])
     with pytest.raises(ValueError, match="at least one"):
         check_poolable([])
+
+
+def test_the_comparison_is_made_word_by_word(config: RunConfig) -> None:
+    """A player that is half a guess better on every single word has a difference of one half without any spread."""
+    environment = config.environment
+    assert environment.kind == "wordle"
+    vocabulary = build_vocabulary(load_words(environment.word_list))
+    split = split_words(vocabulary.words, environment)
+    games = config.evaluation.filter_games
+    filtering = filter_returns(
+        vocabulary, split.never_seen, games, stream(environment.split_seed, "perfect filtering")
+    ).mean(1)
+    assert np.ptp(filtering) > 0.5
+    lengths = np.zeros(len(filtering), np.int64)
+    seen = np.where(np.arange(len(split.train)) % 4 == 0, -6.0, -5.0).astype(np.float32)
+    scores = []
+    for better in (0.25, 0.75):
+        returns = {"never_seen": filtering + better, "seen": seen, "validation": seen[:4] + better}
+        scores.append({purpose: {"return": part, "length": lengths} for purpose, part in returns.items()})
+    summary = summarise([config, with_seed(config, 1)], scores)
+    for name in ("never_seen_vs_filter", "never_seen_vs_filter_low", "never_seen_vs_filter_high"):
+        assert summary[name] == pytest.approx(0.5, abs=1e-5), name
+    assert summary["seen_solved"] == pytest.approx(float((np.arange(len(split.train)) % 4 != 0).mean()))
+    assert summary["seen_return"] == pytest.approx(float(seen.mean()))
+    assert summary["validation_return"] == pytest.approx(float(seen[:4].mean()) + 0.5)

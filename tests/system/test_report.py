@@ -295,6 +295,20 @@ def test_a_checkpoint_of_another_network(copy: Callable[..., Path]) -> None:
     assert "results" in page.ids
 
 
+def test_a_checkpoint_of_another_word_list(copy: Callable[..., Path], tmp_path: Path) -> None:
+    run = RunDirectory.open(copy())
+    config = run.read_config()
+    words = load_words(config["environment"]["word_list"])
+    others = [word for word in load_words() if word not in words][: len(words)]
+    config["environment"]["word_list"] = str(tmp_path / "others.txt")
+    (tmp_path / "others.txt").write_text("\n".join(others) + "\n")
+    run.write_config(config)
+    page = read(report([run.path]))
+    assert "No games are shown: checkpoint" in page.text
+    assert "games" in page.ids
+    assert "results" in page.ids
+
+
 def test_an_attempt_of_a_newer_version(copy: Callable[..., Path]) -> None:
     run = copy()
     path = run / "attempts" / "1" / "attempt.json"

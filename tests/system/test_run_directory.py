@@ -78,10 +78,25 @@ def test_a_new_directory_is_made_with_the_folders_above_it(tmp_path: Path) -> No
     assert sorted(os.listdir(path)) == ["attempts", "checkpoints", "config.yaml"]
 
 
+@pytest.mark.parametrize("left", [(), ("attempts",), ("attempts", "checkpoints")])
+def test_a_folder_without_a_run_is_made_one(left: tuple[str, ...], tmp_path: Path) -> None:
+    for name in ("", *left):
+        (tmp_path / "run" / name).mkdir()
+    directory = RunDirectory.create(tmp_path / "run")
+    assert sorted(path.name for path in directory.path.iterdir()) == ["attempts", "checkpoints"]
+    (directory.path / "attempts" / "1").mkdir()
+    with pytest.raises(RunDirectoryExists):
+        RunDirectory.create(tmp_path / "run")
+
+
 @pytest.mark.parametrize("there", ["folder", "file"])
 def test_what_is_there_is_not_taken_over(there: str, tmp_path: Path) -> None:
     path = tmp_path / "run"
-    path.mkdir() if there == "folder" else path.touch()
+    if there == "folder":
+        path.mkdir()
+        (path / "notes.txt").touch()
+    else:
+        path.touch()
     with pytest.raises(RunDirectoryExists, match=r"run is there already: resume .* or name another"):
         RunDirectory.create(path)
 
