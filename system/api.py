@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,11 @@ from .builder import build_spec
 from .callbacks import Callback
 from .config.files import check_resume
 from .config.run import RunConfig
-from .errors import check_device, check_port_free
+from .errors import check_device, check_port_free, explain
 from .evaluation import check_poolable, play_evaluation, summarise
+from .reports import RunData, build_page, check_each_once, read_run, render, write_report
+from .reports.files import check_output
+from .reports.run_data import play
 from .runs.checkpoints import Checkpoint, CheckpointInvalid, installed_versions
 from .runs.directory import RunDirectory, RunDirectoryMissing
 from .saved_run import SavedRun
@@ -33,16 +37,18 @@ class RunResult:
     Attributes:
         run_dir: its directory.
         summary: the content of its summary.json.
+        report: its report.html; None where that could not be made, which a callback was told of.
     """
 
     run_dir: Path
     summary: dict[str, Any]
+    report: Path | None = None
 
 
 def train(
     config: RunConfig, *, run_dir: Path | None = None, resume: bool = False, callbacks: Sequence[Callback] = ()
 ) -> RunResult:
-    """Train, evaluate, and write ``summary.json``.
+    """Train, evaluate, and write ``summary.json`` and ``report.html``.
 
     Args:
         config: see `system.config.load_config`, which reads presets and files.
@@ -84,9 +90,10 @@ def train(
             "versions": installed_versions(),
         }
         directory.write_summary(summary)
+    written = _report_of(directory.path, callbacks)
     for callback in callbacks:
         callback.on_end(summary)
-    return RunResult(directory.path, summary)
+    return RunResult(directory.path, summary, written)
 
 
 def evaluate(runs: Sequence[Path], *, callbacks: Sequence[Callback] = ()) -> dict[str, Any]:
@@ -124,6 +131,55 @@ def evaluate(runs: Sequence[Path], *, callbacks: Sequence[Callback] = ()) -> dic
         "evaluate_seconds": round(time.monotonic() - began, 3),
         "versions": installed_versions(),
     }
+
+
+def report(runs: Sequence[Path], output: Path | None = None, *, callbacks: Sequence[Callback] = ()) -> Path:
+    """Write one HTML file that shows runs, finished or not, and compares them; it needs nothing else.
+
+    Runs that differ in their seeds alone are shown as one, with their spread; figures over several are pooled as
+    `evaluate` does. What a run lacks, or this version does not understand, is left out, and the page says so.
+
+    Args:
+        runs: run directories.
+        output: the file; None writes ``report.html`` into the directory of a single run, and into the working
+            directory for several.
+        callbacks: told what is being done, and what is left out.
+
+    Returns:
+        The file.
+
+    Raises:
+        ValueError: no runs, a directory that is none or is damaged, the same one twice; a place where the report cannot
+            go, or something that is no report stands.
+        OSError: the disk is full, ...; a report that was there stays.
+    """
+    say = _teller(callbacks)
+    check_each_once(runs)
+    where = output or (runs[0] if len(runs) == 1 else Path()) / "report.html"
+    data = [read_run(path) for path in runs]
+    check_output(where)
+    for run in data:
+        for note in run.notes:
+            say(f"{run.path}: {note}")
+
+    def pool(done: Sequence[RunData]) -> dict[str, Any]:
+        return evaluate([run.path for run in done], callbacks=callbacks)
+
+    made = f"Made by isogon {installed_versions().get('isogon', '?')} on {datetime.now(UTC):%Y-%m-%d %H:%M} UTC."
+    page = build_page(data, pool=pool, play=lambda run: play(run, say), made=made)
+    write_report(where, render(page))
+    return where
+
+
+def _report_of(run_dir: Path, callbacks: Sequence[Callback]) -> Path | None:
+    """The report of a run that is done. It is a picture of what is on disk: failing to draw it fails nothing else."""
+    say = _teller(callbacks)
+    say("writing the report")
+    try:
+        return report([run_dir], callbacks=callbacks)
+    except (ValueError, OSError) as error:
+        say(f"no report was written ({explain(error).line}); try again with: isogon report {run_dir}")
+        return None
 
 
 def _check_before_anything_is_made(config: RunConfig) -> None:

@@ -16,6 +16,7 @@ of them become one line with a remedy and an exit code::
     │   └── RunDirectoryUnwritable          14   permissions, a read-only disk, a file in the way
     ├── runs.checkpoints.CheckpointInvalid  11   a checkpoint is not as it was written
     ├── play.entries.EntryRefused            2   a word that cannot be played
+    ├── reports.files.ReportUnwritable      14   no folder, or something that is no report stands there
     └── any other                            2   where Isogon raised it while it built a run's parts;
                                          18, 19  where it came from the word list, from the environment
     OSError                             13, 14   a full disk; no permission
@@ -85,6 +86,7 @@ _CODES = {
     "isogon.system.runs.errors.RunDirectoryError": ExitCode.RUN_DIRECTORY,
     "isogon.system.runs.checkpoints.CheckpointInvalid": ExitCode.CHECKPOINT,
     "isogon.system.play.entries.EntryRefused": ExitCode.CONFIG,
+    "isogon.system.reports.files.ReportUnwritable": ExitCode.PERMISSION,
     "isogon.actors.pools.contract.PoolExhausted": ExitCode.WORKERS_LOST,
     "isogon.actors.pools.contract.WorkFailed": ExitCode.WORKER_FAILED,
     "isogon.learners.learner.UpdateFailed": ExitCode.UPDATE_FAILED,
@@ -120,6 +122,7 @@ _ORIGINS = {
     "isogon.learners.state": ExitCode.CHECKPOINT,
     "isogon.system.builder": ExitCode.CONFIG,
     "isogon.system.evaluation": ExitCode.CONFIG,
+    "isogon.system.reports.run_data": ExitCode.CONFIG,
 }
 """What a ValueError is about that Isogon raised: the innermost of these modules that was at work."""
 

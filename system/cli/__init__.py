@@ -1,4 +1,6 @@
-"""The command line: ``isogon train``, ``evaluate``, ``play``, ``doctor``, ``config``. A thin shell over `system.api`.
+"""The command line: ``isogon train``, ``evaluate``, ``report``, ``play``, ``doctor``, ``config``.
+
+A thin shell over `system.api`.
 
 Nothing here loads torch or Ray before a command needs it, so that help comes at once.
 """

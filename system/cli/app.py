@@ -15,6 +15,7 @@ from .doctor import doctor
 from .endings import end_on_sigterm, report
 from .evaluate import evaluate
 from .play import play_app
+from .report import report as report_runs
 from .train import train
 
 app = typer.Typer(
@@ -25,6 +26,7 @@ app = typer.Typer(
 )
 app.command()(train)
 app.command()(evaluate)
+app.command("report")(report_runs)
 app.command()(doctor)
 app.add_typer(play_app, name="play")
 app.add_typer(config_app, name="config")
@@ -48,6 +50,7 @@ def isogon(
 
       isogon train wordle
       isogon evaluate runs/wordle-1 runs/wordle-2
+      isogon report runs/wordle-1
       isogon play wordle runs/wordle-1 --word crane
       isogon config show wordle --explain
     """

@@ -70,8 +70,8 @@ class Output(Callback):
         """Nothing is left to resume."""
         self.run_dir = None
 
-    def conclude(self, summary: Mapping[str, Any], file: Path | None = None) -> None:
-        """Print the summary, and where it is on disk."""
+    def conclude(self, summary: Mapping[str, Any], file: Path | None = None, report: Path | None = None) -> None:
+        """Print the summary, and where it and the report are on disk."""
         raise NotImplementedError
 
 
@@ -114,17 +114,15 @@ class PlainOutput(Output):
         """Print a line."""
         _print_line(f"checkpoint {path.name}")
 
-    def conclude(self, summary: Mapping[str, Any], file: Path | None = None) -> None:
+    def conclude(self, summary: Mapping[str, Any], file: Path | None = None, report: Path | None = None) -> None:
         """Print the table."""
         console = Console(force_terminal=False, color_system=None, highlight=False)
         with console.capture() as table:
             console.print(summary_table(summary))
         for line in table.get().splitlines():
             _print_line(line.rstrip())
-        if file is not None:
-            _print_line(f"summary in {file}")
-            for line in _what_next(summary, file.parent):
-                _print_line(line)
+        for line in _what_next(summary, file, report):
+            _print_line(line)
 
 
 class TerminalOutput(Output):
@@ -177,13 +175,11 @@ class TerminalOutput(Output):
         super().on_end(summary)
         self._live.stop()
 
-    def conclude(self, summary: Mapping[str, Any], file: Path | None = None) -> None:
+    def conclude(self, summary: Mapping[str, Any], file: Path | None = None, report: Path | None = None) -> None:
         """Print the table."""
         self._console.print(summary_table(summary))
-        if file is not None:
-            self._say(f"summary in {file}")
-            for line in _what_next(summary, file.parent):
-                self._say(line)
+        for line in _what_next(summary, file, report):
+            self._say(line)
 
     def _say(self, text: str) -> None:
         # Paths are to be copied: they are neither wrapped nor read as markup.
@@ -242,19 +238,21 @@ class JsonOutput(Output):
         """Event ``checkpoint``."""
         self._send("checkpoint", path=path)
 
-    def conclude(self, summary: Mapping[str, Any], file: Path | None = None) -> None:
-        """Event ``summary``, the last line: the content of summary.json, and where that is."""
-        self._send("summary", **summary, **({"summary_file": file} if file else {}))
+    def conclude(self, summary: Mapping[str, Any], file: Path | None = None, report: Path | None = None) -> None:
+        """Event ``summary``, the last line: the content of summary.json, and where that and the report are."""
+        files = {"summary_file": file, "report_file": report}
+        self._send("summary", **summary, **{name: path for name, path in files.items() if path})
 
     def _send(self, event: str, **content: Any) -> None:
         print(json.dumps(_plain({"event": event, **content}), allow_nan=False), file=self._out, flush=True)
 
 
-def _what_next(summary: Mapping[str, Any], run_dir: Path) -> list[str]:
-    """The command that shows what was learnt, where there is one: only Wordle has never-seen words."""
-    if summary.get("never_seen_return") is None:
-        return []
-    return [f"play with it: {program()} play wordle {shlex.quote(str(run_dir))}"]
+def _what_next(summary: Mapping[str, Any], file: Path | None, report: Path | None) -> list[str]:
+    """Where the run's files are, and the command that plays it where there is one: only Wordle has never-seen words."""
+    lines = [f"{name} in {path}" for name, path in (("summary", file), ("report", report)) if path is not None]
+    if file is not None and summary.get("never_seen_return") is not None:
+        lines.append(f"play with it: {program()} play wordle {shlex.quote(str(file.parent))}")
+    return lines
 
 
 def _plain(value: Any) -> Any:

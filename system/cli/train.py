@@ -41,7 +41,8 @@ def train(
 ) -> None:
     """Train an agent, evaluate it, and print a summary.
 
-    The run directory holds config, metrics, checkpoints and summary.json. Ctrl-C stops a run; it can be resumed.
+    The run directory holds config, metrics, checkpoints, summary.json and report.html. Ctrl-C stops a run; it can be
+    resumed.
 
     [bold]Examples[/bold]
 
@@ -63,7 +64,7 @@ def train(
             result = train_run(config, run_dir=run_dir, resume=resume, callbacks=[output])
         except BaseException as error:
             raise Stopped(error, output.run_dir) from error
-        output.conclude(result.summary, result.run_dir / "summary.json")
+        output.conclude(result.summary, result.run_dir / "summary.json", result.report)
 
 
 def _new_config(source: str | None, changes: list[str]) -> RunConfig:

@@ -36,6 +36,8 @@ IMPORTS = {
     "prometheus-client": "prometheus_client",
     "rich": "rich",
     "typer": "typer",
+    "jinja2": "jinja2",
+    "markupsafe": "markupsafe",
 }
 """Distributions that Isogon needs, and the name that each is imported by."""
 

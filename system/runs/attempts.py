@@ -17,7 +17,7 @@ import os
 import re
 import socket
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from typing import Any
 from .atomic_files import create_numbered, sync_folder, write_atomically
 from .checkpoints import CheckpointRef, installed_versions
 from .errors import RunDirectoryDamaged
+from .machine import describe_machine
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,7 @@ class Attempt:
         host: where it runs.
         pid: its process there.
         versions: of isogon and of what it stands on, by name.
+        machine: in words; empty where an older version wrote the attempt.
     """
 
     number: int
@@ -46,6 +48,7 @@ class Attempt:
     host: str
     pid: int
     versions: dict[str, str]
+    machine: str = ""
 
 
 def claim_attempt(folder: Path, start: CheckpointRef | None) -> Attempt:
@@ -63,6 +66,7 @@ def claim_attempt(folder: Path, start: CheckpointRef | None) -> Attempt:
         host=socket.gethostname(),
         pid=os.getpid(),
         versions=installed_versions(),
+        machine=describe_machine(),
     )
     content = {**vars(attempt), "start": start.name if start else None}
     write_atomically(own / "attempt.json", json.dumps(content, indent=1) + "\n")
@@ -81,7 +85,9 @@ def read_attempt(folder: Path, number: int) -> Attempt:
         start = CheckpointRef.parse(content["start"]) if content["start"] is not None else None
         if start is not None and start.attempt >= number:
             raise ValueError(f"it starts from {start.name}, a checkpoint of no earlier attempt")
-        return Attempt(**{**content, "start": start})
+        # A newer version may have written more than is known here.
+        known = {field.name: content[field.name] for field in fields(Attempt) if field.name in content}
+        return Attempt(**{**known, "start": start})
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise RunDirectoryDamaged(
             f"{path} cannot be read ({error}): remove the folder {path.parent} to go on without that attempt"

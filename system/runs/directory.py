@@ -27,7 +27,15 @@ import filelock
 from ...learners.state import StateTree
 from ..config.yaml_text import read_yaml, write_yaml
 from .atomic_files import create_numbered, remove_atomically, remove_leftovers, sync_folder, write_atomically
-from .attempts import Attempt, append_row, attempt_line, claim_attempt, read_rows, without_infinities
+from .attempts import (
+    Attempt,
+    append_row,
+    attempt_line,
+    claim_attempt,
+    read_attempt,
+    read_rows,
+    without_infinities,
+)
 from .checkpoints import (
     Checkpoint,
     CheckpointInvalid,
@@ -157,6 +165,20 @@ class RunDirectory:
             holder.unlink(missing_ok=True)
             self._lock.release()
 
+    def holder(self) -> str | None:
+        """Who is at work here, as far as can be told without getting in the way; None where nobody seems to be."""
+        path = self.path / ".holder.json"
+        try:
+            holder = json.loads(path.read_bytes())
+            if holder["host"] == socket.gethostname():
+                os.kill(holder["pid"], 0)
+        except PermissionError:
+            # The process is there, and another user's.
+            pass
+        except (OSError, ValueError, KeyError, TypeError, OverflowError):
+            return None
+        return _holder_name(path)
+
     def claim_attempt(self, start: CheckpointRef | None) -> Attempt:
         """Begin an attempt: from now on its line is the one that counts. Removes what killed processes left half-done.
 
@@ -276,6 +298,18 @@ class RunDirectory:
             RunDirectoryDamaged: the line cannot be followed.
         """
         return read_rows(self._attempts)
+
+    def read_attempts(self) -> list[Attempt]:
+        """The attempts whose work counts, oldest first.
+
+        Raises:
+            RunDirectoryDamaged: the line cannot be followed.
+        """
+        return [read_attempt(self._attempts, number) for number, _ in reversed(attempt_line(self._attempts))]
+
+    def log_path(self, attempt: Attempt) -> Path:
+        """Where the details stand of what ended an attempt, if something did."""
+        return self._attempts / str(attempt.number) / "log.txt"
 
     def write_config(self, config: Mapping[str, Any]) -> None:
         """Write config.yaml, whole or not at all. Raises yaml.YAMLError for what YAML has no plain form of."""

@@ -31,6 +31,7 @@ class RunResult:
     def __init__(self, run_dir: Path) -> None:
         self.run_dir = run_dir
         self.summary = SUMMARY
+        self.report = run_dir / "report.html"
 
 
 def train(
@@ -64,6 +65,12 @@ def evaluate(runs: Sequence[Path], *, callbacks: Sequence[Callback] = ()) -> dic
     return SUMMARY | {"runs": [str(run) for run in runs]}
 
 
+def report(runs: Sequence[Path], output: Path | None = None, *, callbacks: Sequence[Callback] = ()) -> Path:
+    for callback in callbacks:
+        callback.on_message(f"{runs[0]}: It is still going.")
+    return output or runs[0] / "report.html"
+
+
 def metrics(number: int) -> dict[str, float]:
     return {"isogon_episode_return": -4.0 + number, "isogon_episodes_total": 1000.0 * number}
 
@@ -90,7 +97,7 @@ def _misbehave(fake: str, directory: Path) -> None:
 
 
 API = ModuleType("isogon.system.api")
-vars(API).update(train=train, evaluate=evaluate)
+vars(API).update(train=train, evaluate=evaluate, report=report)
 
 if __name__ == "__main__":
     from isogon.system.cli import main

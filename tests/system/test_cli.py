@@ -123,6 +123,7 @@ def make_run(folder: Path) -> Path:
         (["-h"], ["Examples"]),
         (["train", "--help"], ["Examples", "--set", "--resume", "isogon train wordle --set", "--json", "Ctrl-C"]),
         (["evaluate", "--help"], ["Examples", "isogon evaluate runs/wordle-1"]),
+        (["report", "--help"], ["Examples", "isogon report runs/wordle-1", "--output"]),
         (["play", "wordle", "--help"], ["Examples", "--word", "--advise", "isogon play wordle runs/wordle-1"]),
         (["doctor", "--help"], ["Examples", "--json", "24"]),
         (["config", "--help"], ["list", "show"]),
@@ -265,7 +266,7 @@ def test_piped_output_is_plain_lines(folder: Path) -> None:
     assert sum("validation: mean_return -3.500  solved 0.500" in line for line in lines) == 4
     assert sum("checkpoint 1-" in line for line in lines) == 4
     assert [line for line in lines if " offline " in line or " online " in line][1].startswith("   2.0 s  online 50%")
-    assert lines[-1] == "summary in runs/pole-1/summary.json"
+    assert lines[-2:] == ["summary in runs/pole-1/summary.json", "report in runs/pole-1/report.html"]
     assert "475.25 (95 %: 470.00 to 480.00)" in " ".join(result.out.split())
 
 
@@ -293,8 +294,15 @@ def test_json_is_all_there_is_on_stdout(folder: Path) -> None:
     assert events[-1]["evaluation_return"] == 475.25
     assert events[-1]["not_finite"] is None
     assert events[-1]["summary_file"] == "runs/pole-1/summary.json"
+    assert events[-1]["report_file"] == "runs/pole-1/report.html"
     assert "chatter from a child" in result.err
     assert "chatter from Python" in result.err
+
+
+def test_report(isogon: Isogon) -> None:
+    assert isogon("report", "a").out.splitlines() == ["a: It is still going.", "report in a/report.html"]
+    assert isogon("report", "a", "b", "--output", "c.html").out.splitlines()[-1] == "report in c.html"
+    assert "RUN" in isogon("report").line(2)
 
 
 def test_evaluate(isogon: Isogon) -> None:
@@ -377,6 +385,7 @@ def test_a_terminal_gets_a_bar(folder: Path) -> None:
     assert "30 updates" in written
     assert "\x1b[31m" not in written.replace("\x1b[31m ", "")
     assert "summary in runs/pole-1/summary.json" in written
+    assert "report in runs/pole-1/report.html" in written
     # The cursor is given back.
     assert written.rindex("\x1b[?25h") > written.rindex("\x1b[?25l")
 
@@ -397,8 +406,8 @@ def test_a_wordle_run_ends_by_naming_how_to_play_with_it(capsys: pytest.CaptureF
     line = f"play with it: {program()} play wordle 'my runs/wordle-1'"
     file = Path("my runs/wordle-1/summary.json")
     for output in (PlainOutput(), TerminalOutput(Console(width=40))):
-        output.conclude({"never_seen_return": -2.7}, file)
-        assert capsys.readouterr().out.splitlines()[-1] == line
+        output.conclude({"never_seen_return": -2.7}, file, file.with_name("report.html"))
+        assert capsys.readouterr().out.splitlines()[-2:] == ["report in my runs/wordle-1/report.html", line]
         output.conclude({"evaluation_return": 475.0}, file)
         assert "play with it" not in capsys.readouterr().out
 

@@ -1,0 +1,198 @@
+"""Small charts as inline SVG, from numbers alone.
+
+Colours, fonts and line styles are the page's: elements have classes (``series-0``, ``bar``, ``axis`` ...) and no
+style of their own, so that one chart serves light and dark. Lengths are in SVG units, about a phone's pixels.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from markupsafe import Markup
+
+from .curves import Spread
+
+WIDTH, HEIGHT = 360.0, 220.0
+_LEFT, _RIGHT, _TOP, _BOTTOM = 44.0, 10.0, 10.0, 34.0
+
+STYLES = 8
+"""Series styles that the page has; a ninth series looks like the first."""
+
+
+@dataclass(frozen=True)
+class Series:
+    """One line of a chart.
+
+    Attributes:
+        label: for people, who may hover over it.
+        spread: its points.
+        style: which of the page's series styles it has.
+    """
+
+    label: str
+    spread: Spread
+    style: int
+
+
+@dataclass(frozen=True)
+class Scale:
+    """A straight map from values ``low..high`` to places ``start..end``."""
+
+    low: float
+    high: float
+    start: float
+    end: float
+
+    def __call__(self, value: float) -> float:
+        """The place of a value."""
+        return self.start + (value - self.low) / (self.high - self.low) * (self.end - self.start)
+
+
+def ticks(low: float, high: float, count: int = 5) -> list[float]:
+    """Round numbers within ``low..high``, about ``count`` of them, steps 1, 2 or 5 times a power of ten."""
+    if not low < high:
+        raise ValueError(f"low is {low} and high {high}: low must be the smaller")
+    rough = (high - low) / count
+    power = 10.0 ** math.floor(math.log10(rough))
+    step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= rough * 0.999)
+    first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
+    return [round(index * step, 12) + 0.0 for index in range(first, last + 1)]
+
+
+def line_chart(series: Sequence[Series], *, title: str, x_label: str, mark: tuple[float, str] | None = None) -> Markup:
+    """Lines with a band from the lowest to the highest run, and an upright line at ``mark`` with its text."""
+    lows = np.concatenate([one.spread.low for one in series])
+    highs = np.concatenate([one.spread.high for one in series])
+    x = Scale(0.0, max(float(one.spread.seconds[-1]) for one in series) or 1.0, _LEFT, WIDTH - _RIGHT)
+    y = Scale(*_padded(float(lows.min()), float(highs.max())), HEIGHT - _BOTTOM, _TOP)
+    parts = [*_grid(x, y, x_label)]
+    if mark is not None and x.low <= mark[0] <= x.high:
+        place = x(mark[0])
+        parts.append(
+            Markup('<line class="mark" x1="{0}" x2="{0}" y1="{1}" y2="{2}"/>').format(
+                _at(place), _at(_TOP), _at(HEIGHT - _BOTTOM)
+            )
+        )
+        parts.append(_text(place + 4, HEIGHT - _BOTTOM - 6, mark[1], "note"))
+    parts += [_band(one, x, y) for one in series if one.spread.runs > 1]
+    parts += [_line(one, x, y) for one in series]
+    return _svg(WIDTH, HEIGHT, title, parts)
+
+
+def share_bar(shares: Sequence[tuple[int, str, float]], *, title: str) -> Markup:
+    """One bar, cut into parts ``(style, label, share)`` in their order; the shares add up to 1."""
+    parts, start = [], 0.0
+    for style, label, share in shares:
+        width = WIDTH * share
+        parts.append(
+            Markup(
+                '<rect class="part fill-{}" x="{}" y="0" width="{}" height="22"><title>{}: {}</title></rect>'
+            ).format(style, _at(start), _at(width), label, f"{share:.1%}")
+        )
+        start += width
+    return _svg(WIDTH, 22.0, title, parts)
+
+
+def belief_chart(
+    bars: Sequence[tuple[float, float, float]],
+    *,
+    title: str,
+    low: float,
+    high: float,
+    labels: Sequence[tuple[float, str]],
+    expected: float,
+    outcome: float,
+) -> Markup:
+    """A histogram with its mean and what came true.
+
+    Args:
+        bars: ``(left, right, probability)``, within ``low..high``.
+        title: for people who cannot see it.
+        low: left end of the axis.
+        high: right end of the axis.
+        labels: ``(place, text)`` under the axis.
+        expected: where a dashed line stands.
+        outcome: where a triangle stands on the axis.
+    """
+    width, height, floor = 240.0, 92.0, 72.0
+    x = Scale(low, high, 4.0, width - 4.0)
+    heights = [probability / max(right - left, 1e-9) for left, right, probability in bars]
+    tallest = max(heights, default=1.0) or 1.0
+    parts = []
+    for (left, right, _), tall in zip(bars, heights, strict=True):
+        size = (floor - 8.0) * tall / tallest
+        parts.append(
+            Markup('<rect class="bar" x="{}" y="{}" width="{}" height="{}"/>').format(
+                _at(x(left)), _at(floor - size), _at(max(x(right) - x(left) - 0.6, 0.4)), _at(size)
+            )
+        )
+    parts.append(Markup('<line class="axis" x1="4" x2="{}" y1="{y}" y2="{y}"/>').format(_at(width - 4), y=_at(floor)))
+    place = x(min(max(expected, low), high))
+    parts.append(Markup('<line class="expected" x1="{0}" x2="{0}" y1="4" y2="{1}"/>').format(_at(place), _at(floor)))
+    place = x(outcome)
+    corners = f"{_at(place)},{_at(floor + 1)} {_at(place - 5)},{_at(floor + 8)} {_at(place + 5)},{_at(floor + 8)}"
+    parts.append(Markup('<polygon class="outcome" points="{}"/>').format(corners))
+    parts += [_text(x(where), height - 2, text, "tick middle") for where, text in labels]
+    return _svg(width, height, title, parts)
+
+
+def _svg(width: float, height: float, title: str, parts: Sequence[Markup]) -> Markup:
+    return Markup('<svg viewBox="0 0 {} {}" role="img" aria-label="{}"><title>{}</title>{}</svg>').format(
+        _at(width), _at(height), title, title, Markup("").join(parts)
+    )
+
+
+def _grid(x: Scale, y: Scale, x_label: str) -> list[Markup]:
+    parts = []
+    for value in ticks(y.low, y.high):
+        parts.append(
+            Markup('<line class="grid" x1="{}" x2="{}" y1="{y}" y2="{y}"/>').format(
+                _at(x.start), _at(x.end), y=_at(y(value))
+            )
+        )
+        parts.append(_text(x.start - 6, y(value) + 4, _short(value), "tick end"))
+    parts.append(
+        Markup('<line class="axis" x1="{}" x2="{}" y1="{y}" y2="{y}"/>').format(
+            _at(x.start), _at(x.end), y=_at(y.start)
+        )
+    )
+    parts += [_text(x(value), y.start + 15, _short(value), "tick middle") for value in ticks(x.low, x.high)]
+    parts.append(_text((x.start + x.end) / 2, y.start + 30, x_label, "tick middle"))
+    return parts
+
+
+def _band(one: Series, x: Scale, y: Scale) -> Markup:
+    there = _points(one.spread.seconds, one.spread.high, x, y)
+    back = _points(one.spread.seconds[::-1], one.spread.low[::-1], x, y)
+    return Markup('<polygon class="band fill-{}" points="{} {}"/>').format(one.style % STYLES, there, back)
+
+
+def _line(one: Series, x: Scale, y: Scale) -> Markup:
+    points = _points(one.spread.seconds, one.spread.mean, x, y)
+    return Markup('<polyline class="line series-{}" points="{}"><title>{}</title></polyline>').format(
+        one.style % STYLES, points, one.label
+    )
+
+
+def _points(seconds: np.ndarray, values: np.ndarray, x: Scale, y: Scale) -> str:
+    return " ".join(f"{_at(x(s))},{_at(y(v))}" for s, v in zip(seconds, values, strict=True))
+
+
+def _padded(low: float, high: float) -> tuple[float, float]:
+    margin = 0.05 * (high - low) or max(0.5, 0.05 * abs(high))
+    return low - margin, high + margin
+
+
+def _text(x: float, y: float, text: str, classes: str) -> Markup:
+    return Markup('<text class="{}" x="{}" y="{}">{}</text>').format(classes, _at(x), _at(y), text)
+
+
+def _short(value: float) -> str:
+    return f"{value:,.10g}".replace("-", "−")
+
+
+def _at(value: float) -> str:
+    return f"{value:.2f}".rstrip("0").rstrip(".")
