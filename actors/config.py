@@ -28,6 +28,8 @@ class ActorsConfig(Settings):
     publish_every_updates: int = Field(10, ge=1, description="updates between two versions of the weights")
     epsilon: Schedule = Field(Schedule(start=0.02), description="probability of a random action, over the run")
     temperature: Schedule = Field(
-        Schedule(start=0.0), description="of a softmax over the best actions' values, over the run; 0 is greedy"
+        Schedule(start=0.0),
+        description="of a softmax over the best actions' values, over the run, in units of return, or of their scale "
+        "with value.normalise_returns; 0 is greedy",
     )
     max_restarts: int = Field(10, ge=0, description="times that one lost worker is replaced")

@@ -58,7 +58,8 @@ class Exploration:
 
     Attributes:
         epsilon: probability of a uniformly drawn legal action.
-        temperature: of a softmax over the best actions' values, in units of value; 0 acts greedily.
+        temperature: of a softmax over the best actions' values, in units of value, or of their scale where returns
+            are normalised; 0 acts greedily.
     """
 
     epsilon: float = 0.0

@@ -19,13 +19,15 @@ class QPolicy:
     """The acting half of a Q-learner. N is the number of observations acted on together.
 
     With a temperature the action is drawn from a softmax over the ``top`` best legal actions' values; then, with
-    probability epsilon, it is replaced by a uniformly drawn legal one. Where the torso says that observations repeat,
-    equal ones are encoded once.
+    probability epsilon, it is replaced by a uniformly drawn legal one. Where returns are normalised, the temperature
+    is in units of their scale: rewards a thousand times as large are explored alike. Where the torso says that
+    observations repeat, equal ones are encoded once.
     """
 
     def __init__(self, module: ValueModule, top: int) -> None:
         self.module = module.eval()
         self.top = min(top, module.num_actions)
+        self._unit = self._temperature_unit()
 
     @torch.no_grad()
     def act(
@@ -44,7 +46,8 @@ class QPolicy:
         mask = None if legal is None else torch.from_numpy(legal[first])
         if exploration.temperature > 0:
             values, best = self.module.head.top(hidden, mask, self.top)
-            action = _softmax_draw(values.numpy()[inverse], best.numpy()[inverse], exploration.temperature, generator)
+            temperature = exploration.temperature * self._unit
+            action = _softmax_draw(values.numpy()[inverse], best.numpy()[inverse], temperature, generator)
         else:
             action = self.module.head.best(hidden, mask)[1].numpy()[inverse]
         if exploration.epsilon > 0:
@@ -55,6 +58,11 @@ class QPolicy:
         """Take over published weights. Raises ValueError for other names or shapes."""
         check_fit("published weights are", tensors, self.module.state_dict())
         self.module.load_state_dict({name: torch.from_numpy(np.array(part)) for name, part in tensors.items()})
+        self._unit = self._temperature_unit()
+
+    def _temperature_unit(self) -> float:
+        scale = self.module.head.scale
+        return 1.0 if scale is None else float(scale)
 
     def _distinct(
         self, observation: Mapping[str, np.ndarray], legal: np.ndarray | None

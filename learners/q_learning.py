@@ -21,6 +21,7 @@ from .policy import QPolicy
 from .q_learning_config import QLearningConfig
 from .randomness import restore_stream, stream_state
 from .values.kinds import C51, CategoricalTarget, Target
+from .values.returns import ReturnBounds, fitting_scale
 
 
 class QLearner:
@@ -40,6 +41,7 @@ class QLearner:
         generator: np.random.Generator,
         *,
         contrast_actions: np.ndarray | None = None,
+        returns: ReturnBounds | None = None,
         device: str = "cpu",
     ) -> None:
         """Take a module in training.
@@ -50,11 +52,15 @@ class QLearner:
             generator: stream of the conservative regulariser's actions.
             contrast_actions: ``[C] int64``, the actions that the regulariser may draw; None for all. What training
                 must never see stays out here.
+            returns: what the scale of a module that normalises is taken from; None for any other.
             device: where to compute.
 
         Raises:
-            ValueError: no action is left to the regulariser, or one is not of the module's.
+            ValueError: no action is left to the regulariser, or one is not of the module's; or only one of module and
+                ``returns`` normalises.
         """
+        if (module.head.scale is None) != (returns is None):
+            raise ValueError("returns must be given where the module's head normalises, and only there")
         self._plain = module.to(device)
         self.module = self._plain
         self._target = copy.deepcopy(self._plain).requires_grad_(False)
@@ -62,6 +68,8 @@ class QLearner:
         self._config = config
         self._generator = generator
         self._contrast_actions = _checked_contrast(contrast_actions, module.num_actions)
+        self._returns = returns
+        self._scaled = False
         self._device = device
         self._parameters = [p for p in self._plain.parameters() if p.requires_grad]
         self._optimiser = torch.optim.Adam(self._parameters, lr=0.0, eps=config.adam_epsilon, fused=True)
@@ -76,11 +84,27 @@ class QLearner:
         contrast = self._draw_contrast() if cql_weight > 0 else None
         head, penalty = self.module(batch["observation_tm1"], row, action, target, batch.get("weight"), contrast)
         value = head.loss.mean()
-        stats = {"loss": value.detach(), "targets_clipped": head.clipped, "value_mean": head.value.mean()}
+        weight = batch.get("weight")
+        stats = {
+            "loss": value.detach(),
+            "targets": torch.tensor(head.loss.numel()) if weight is None else weight.count_nonzero(),
+            "targets_clipped": head.clipped,
+            "value_mean": head.value.mean(),
+        }
         if penalty is not None:
             value = value + cql_weight * penalty.mean()
             stats["cql_penalty"] = penalty.detach().mean()
         return Loss(value, head.td_error, {name: float(number) for name, number in stats.items()})
+
+    def observe_episode(self, reward: np.ndarray, terminated: bool) -> None:
+        """Take in an episode's rewards ``[T]``; updates from now on normalise for it.
+
+        Raises:
+            ValueError: this learner does not normalise, or as `ReturnBounds.observe`.
+        """
+        if self._returns is None:
+            raise ValueError("an episode was given to a learner whose head does not normalise returns")
+        self._returns.observe(reward, terminated)
 
     def update(self, batch: Batch, progress: float) -> UpdateStats:
         """One step of Adam, then of the averaged and the target weights.
@@ -89,6 +113,7 @@ class QLearner:
             UpdateFailed: the gradient is not finite, or targets are out of range and ``out_of_range`` is ``error``.
         """
         self._progress = progress
+        self._rescale()
         learning_rate = self._learning_rate(progress)
         self._optimiser.zero_grad(set_to_none=True)
         try:
@@ -145,7 +170,7 @@ class QLearner:
             for name, parameter in zip(names, self._parameters, strict=True)
             if parameter in self._optimiser.state
         }
-        return {
+        state = {
             "updates": self.updates,
             "progress": self._progress,
             "stream": stream_state(self._generator),
@@ -154,6 +179,9 @@ class QLearner:
             "average": _copied(self._average),
             "adam": moments,
         }
+        if self._returns is not None:
+            state["returns"] = {**self._returns.state_dict(), "scaled": self._scaled}
+        return state
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take up a state of `state_dict`.
@@ -173,6 +201,9 @@ class QLearner:
             self._optimiser.state[parameter] = {
                 key: part.to(parameter.device, copy=True) for key, part in moments.items()
             }
+        if self._returns is not None:
+            self._returns.load_state_dict(state["returns"])
+            self._scaled = bool(state["returns"]["scaled"])
         self._generator = restore_stream(state["stream"])
         self._progress = float(state["progress"])
         self.updates = int(state["updates"])
@@ -204,8 +235,32 @@ class QLearner:
         else:
             _, best = slow.head.best(hidden, legal)
         if isinstance(slow.head.kind, C51):
+            if slow.head.scale is not None and self._plain.head.scale is not None:
+                # Atoms are in units of the slow head's scale, and the target's are to be in the online head's.
+                discount = discount * (slow.head.scale / self._plain.head.scale)
             return CategoricalTarget(reward, discount, slow.head.distribution(hidden, best))
         return cast(torch.Tensor, reward + discount * slow.head.values_at(hidden, best[:, None])[:, 0])
+
+    def _rescale(self) -> None:
+        """Let the online head's scale fit the returns observed so far.
+
+        The target network keeps the scale that its weights were learnt under until it takes them over anew, and the
+        averaged scale follows as the averaged weights do. Only the first scale is everybody's: before it there was no
+        unit that anything could have been learnt in.
+        """
+        scale = self._plain.head.scale
+        if self._returns is None or scale is None or not self._returns.episodes:
+            return
+        bounds = self._returns.bounds()
+        if bounds == (0.0, 0.0):
+            return
+        support = self._plain.head.kind.support
+        lowest, highest = (support.lowest, support.highest) if support else (-1.0, 1.0)
+        scale.fill_(fitting_scale(bounds, lowest, highest))
+        if not self._scaled:
+            for module in (self._target, self._average):
+                cast(torch.Tensor, module.head.scale).copy_(scale)
+            self._scaled = True
 
     def _draw_contrast(self) -> torch.Tensor:
         drawn = self._contrast_actions
@@ -219,6 +274,9 @@ class QLearner:
         decay = min(self._config.average_decay, self.updates / (self.updates + 19.0))
         averages: list[torch.Tensor] = list(self._average.parameters())
         newest: list[torch.Tensor] = list(self._plain.parameters())
+        if self._average.head.scale is not None and self._plain.head.scale is not None:
+            averages.append(self._average.head.scale)
+            newest.append(self._plain.head.scale)
         torch._foreach_lerp_(averages, newest, 1.0 - decay)
         every = self._config.target_update_every
         if every and self.updates % every == 0:

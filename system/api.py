@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,13 +18,14 @@ from .config.files import check_resume
 from .config.run import RunConfig
 from .errors import check_device, check_port_free, explain
 from .evaluation import check_poolable, play_evaluation, summarise
+from .program import program
 from .reports import RunData, build_page, check_each_once, read_run, render, write_report
 from .reports.files import check_output
 from .reports.run_data import play
 from .runs.checkpoints import Checkpoint, CheckpointInvalid, installed_versions
 from .runs.directory import RunDirectory, RunDirectoryMissing
 from .saved_run import SavedRun
-from .training.attempt import TrainingAttempt
+from .training.attempt import TrainingAttempt, range_of
 from .training.ray_session import check_ray
 
 RUNS = Path("runs")
@@ -65,7 +67,7 @@ def train(
     began = time.monotonic()
     _check_before_anything_is_made(config)
     torch.set_num_threads(config.torch_threads)
-    directory = _open_directory(config, run_dir, resume)
+    directory, config = _open_directory(config, run_dir, resume)
     with directory.hold():
         checkpoint = _checkpoint_to_resume(directory, callbacks) if resume else None
         directory.write_config(config.model_dump(mode="json"))
@@ -81,6 +83,8 @@ def train(
             "preset": config.name,
             "seeds": [config.seed],
             **summarise([config], [play_evaluation(config, outcome.policy)]),
+            **({"found_range": range_of(outcome.config.value)} if outcome.config.value.found_range else {}),
+            "targets_clipped": outcome.targets_clipped,
             "train_seconds": round(outcome.seconds, 3),
             "total_seconds": round(earlier + time.monotonic() - began, 3),
             "updates": outcome.updates,
@@ -178,7 +182,8 @@ def _report_of(run_dir: Path, callbacks: Sequence[Callback]) -> Path | None:
     try:
         return report([run_dir], callbacks=callbacks)
     except (ValueError, OSError) as error:
-        say(f"no report was written ({explain(error).line}); try again with: isogon report {run_dir}")
+        again = f"{program()} report {shlex.quote(str(run_dir))}"
+        say(f"no report was written ({explain(error).line}); try again with: {again}")
         return None
 
 
@@ -192,14 +197,20 @@ def _check_before_anything_is_made(config: RunConfig) -> None:
         check_port_free(config.metrics.port)
 
 
-def _open_directory(config: RunConfig, run_dir: Path | None, resume: bool) -> RunDirectory:
+def _open_directory(config: RunConfig, run_dir: Path | None, resume: bool) -> tuple[RunDirectory, RunConfig]:
+    """The directory, and the config with the range of values that an earlier attempt found, if one did."""
     if not resume:
-        return RunDirectory.create_next(RUNS, config.name) if run_dir is None else RunDirectory.create(run_dir)
+        # A range that another run found, whose config this may be, is not this one's.
+        new = config.model_copy(update={"value": config.value.model_copy(update={"found_range": None})})
+        made = RunDirectory.create_next(RUNS, config.name) if run_dir is None else RunDirectory.create(run_dir)
+        return made, new
     if run_dir is None:
         raise RunDirectoryMissing("resume needs the directory of the run to go on with: name it by run_dir")
     directory = RunDirectory.open(run_dir)
-    check_resume(SavedRun.open(run_dir).config, config)
-    return directory
+    saved = SavedRun.open(run_dir).config
+    check_resume(saved, config)
+    found = {"found_range": saved.value.found_range}
+    return directory, config.model_copy(update={"value": config.value.model_copy(update=found)})
 
 
 def _checkpoint_to_resume(directory: RunDirectory, callbacks: Sequence[Callback]) -> Checkpoint | None:

@@ -7,6 +7,7 @@ from functools import partial
 
 from ..actors.environments.build import build_environment, environment_spec
 from ..actors.environments.config import WordleConfig
+from ..actors.environments.limits import episode_limit
 from ..actors.environments.wordle.vocabulary import WordSplit, load_words, split_words
 from ..actors.pools.contract import Pool
 from ..actors.pools.in_process import InProcessPool
@@ -17,6 +18,7 @@ from ..learners.policy import build_policy
 from ..learners.q_learning import QLearner
 from ..learners.randomness import stream, torch_generator
 from ..learners.replay.uniform import UniformReplay
+from ..learners.values.returns import ReturnBounds
 from .config.run import RunConfig
 
 
@@ -40,8 +42,17 @@ def build_learner(config: RunConfig, spec: EnvironmentSpec) -> QLearner:
         config.learner,
         stream(config.seed, "learner"),
         contrast_actions=None if split is None else split.train,
+        returns=return_bounds(config) if config.value.normalise_returns else None,
         device=config.device,
     )
+
+
+def return_bounds(config: RunConfig) -> ReturnBounds:
+    """Bounds of the returns that the run's targets are, before any episode."""
+    limit = episode_limit(config.environment)
+    # Where a cut-off game's last state is given a value, returns go on behind it.
+    bootstrapped = limit.cuts_off and config.replay.returns != "monte_carlo" and config.replay.discount < 1
+    return ReturnBounds(config.replay.discount, None if bootstrapped else limit.steps)
 
 
 def build_replay(config: RunConfig) -> UniformReplay:

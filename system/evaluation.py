@@ -31,6 +31,9 @@ _UNSOLVED = -6.0
 MAY_DIFFER = {"seed", "ray", "metrics", "checkpoints", "device", "torch_threads"}
 """The parts of a config in which runs that are pooled may differ."""
 
+FOUND = {"value": {"found_range"}}
+"""What a run found for itself by its config, and wrote into it."""
+
 PURPOSES: Mapping[str, tuple[Purpose, ...]] = {
     "wordle": ("never_seen", "seen", "validation"),
     "gymnasium": ("never_seen",),
@@ -81,7 +84,7 @@ def check_poolable(configs: Sequence[RunConfig]) -> None:
     """Raises ValueError, naming the first field, where runs differ in more than what does not change their results."""
     if not configs:
         raise ValueError("there are no runs to evaluate: name at least one run directory")
-    kept = [config.model_dump(exclude=MAY_DIFFER) for config in configs]
+    kept = [config.model_dump(exclude={**dict.fromkeys(MAY_DIFFER, True), **FOUND}) for config in configs]
     for other in kept[1:]:
         for field, value in kept[0].items():
             if other[field] != value:

@@ -15,7 +15,7 @@ from .config.run import RunConfig
 from .runs.checkpoints import CheckpointRef
 from .runs.directory import RunDirectory
 from .runs.errors import RunDirectoryDamaged, RunDirectoryMissing
-from .training.attempt import check_environment
+from .training.attempt import check_environment, check_range_kept
 from .training.rank import load_learner
 
 
@@ -68,6 +68,7 @@ class SavedRun:
             )
         spec = build_spec(self.config)
         check_environment(checkpoint, spec)
+        check_range_kept(checkpoint, self.config.value)
         learner = build_learner(self.config.model_copy(update={"device": "cpu"}), spec)
         load_learner(learner, checkpoint.parts)
         return SavedPolicy(learner.policy(), checkpoint.ref)

@@ -123,6 +123,18 @@ def gymnasium_spec(env_id: str, kwargs: Mapping[str, Any]) -> EnvironmentSpec:
         env.close()
 
 
+def gymnasium_episode_steps(env_id: str, kwargs: Mapping[str, Any], max_episode_steps: int | None) -> int:
+    """Steps after which an episode is cut off. Raises ValueError as `GymnasiumEnvironment` does."""
+    if max_episode_steps is not None:
+        return max_episode_steps
+    env = _make(env_id, kwargs, None)
+    try:
+        own = env.spec.max_episode_steps if env.spec is not None else None
+        return UNLIMITED_EPISODE_STEPS if own is None else own
+    finally:
+        env.close()
+
+
 def _make(env_id: str, kwargs: Mapping[str, Any], max_episode_steps: int | None) -> gymnasium.Env[Any, Any]:
     # What Gymnasium has to say about an id is shown and not raised, also where warnings are errors.
     with warnings.catch_warnings():

@@ -49,14 +49,15 @@ class ValueModule(nn.Module):
         """The head's loss for pairs, and a conservative penalty where ``contrast [M]`` names actions to compare with.
 
         The penalty, ``[P]``, is CQL's ``log(sum_m exp Q(s, a_m)) - Q(s, a)`` (Kumar et al. 2020, eq. 4), where the sum
-        goes over the contrast actions and the played one, each once. With all actions it is CQL(H) exactly.
+        goes over the contrast actions and the played one, each once. With all actions it is CQL(H) exactly. Where the
+        head normalises, Q is in units of its scale here, so that the penalty weighs the same at rewards of any size.
         """
         hidden = self.torso(observation)
         loss = self.head.loss(hidden, row, action, target, weight)
         if contrast is None:
             return loss, None
         played = self.head.kind.value(self.head.form.logits(hidden, row, action))[:, None]
-        others = self.head.values_shared(hidden, contrast)[row]
+        others = self.head.kind.value(self.head.form.logits_shared(hidden, contrast))[row]
         others = others.masked_fill(contrast == action[:, None], -torch.inf)
         return loss, torch.logsumexp(torch.cat([played, others], dim=1), dim=1) - played[:, 0]
 

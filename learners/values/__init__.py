@@ -1,11 +1,12 @@
 """Value heads: the network's last layer, what its outputs mean, and their loss, behind one word of the config."""
 
 from .build import build_head
-from .config import ValueConfig
+from .config import RangeFromGames, ValueConfig
 from .forms import Form, FullMap, Hidden, LinearScorer, Scorer, Tilt, features
 from .head import ValueHead
 from .kinds import C51, Categorical, CategoricalTarget, HeadLoss, Kind, MeanSquared, SoftmaxMeanSquared, Target
-from .presets import VALUE_PRESETS, ValuePreset, support_of
+from .presets import VALUE_PRESETS, ValuePreset, check_range, support_of
+from .returns import ReturnBounds, fitting_scale, range_around
 
 __all__ = [
     "C51",
@@ -19,6 +20,8 @@ __all__ = [
     "Kind",
     "LinearScorer",
     "MeanSquared",
+    "RangeFromGames",
+    "ReturnBounds",
     "Scorer",
     "SoftmaxMeanSquared",
     "Target",
@@ -27,6 +30,9 @@ __all__ = [
     "ValueHead",
     "ValuePreset",
     "build_head",
+    "check_range",
     "features",
+    "fitting_scale",
+    "range_around",
     "support_of",
 ]

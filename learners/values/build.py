@@ -50,7 +50,7 @@ def build_head(
             gain = 2 / (support.vmax - support.vmin) if support else 1.0
             scorer = LinearScorer(features, num_actions, generator, scale, gain)
         form = Tilt(features, support, scorer, generator, scale)
-    return ValueHead(form, _kind(config, support))
+    return ValueHead(form, _kind(config, support), normalise=config.normalise_returns)
 
 
 def _kind(config: ValueConfig, support: Support | None) -> Kind:

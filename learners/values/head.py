@@ -5,11 +5,13 @@ B states, P pairs, A actions, M candidate actions, K bins, D features.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import nn
 
 from .forms import Form, Hidden
-from .kinds import HeadLoss, Kind, Target
+from .kinds import CategoricalTarget, HeadLoss, Kind, Target
 
 
 class ValueHead(nn.Module):
@@ -18,20 +20,30 @@ class ValueHead(nn.Module):
     ``hidden`` is what the torso gives: features ``[B, D]`` or a mapping with them as ``"features"``. Values are in
     units of return. Indices out of range raise IndexError on the CPU.
 
+    With ``normalise`` what the kind sees is in units of ``scale``: targets are divided by it and values multiplied, so
+    that nobody outside needs to know. The scale is a buffer: it travels with the weights that were learnt under it.
+
     Args:
         form: `FullMap` or `Tilt`.
         kind: `Categorical`, `C51`, `MeanSquared` or `SoftmaxMeanSquared`.
+        normalise: whether there is a scale, which begins as 1; whoever trains the head sets it.
+
+    Attributes:
+        scale: 0-d, above 0; None without ``normalise``.
 
     Raises:
         ValueError: form and kind differ in the number of outputs.
     """
 
-    def __init__(self, form: Form, kind: Kind) -> None:
+    scale: torch.Tensor | None
+
+    def __init__(self, form: Form, kind: Kind, *, normalise: bool = False) -> None:
         super().__init__()
         if form.width != kind.width:
             raise ValueError(f"form has width {form.width} and kind {kind.width}: they must be the same")
         self.form = form
         self.kind = kind
+        self.register_buffer("scale", torch.ones(()) if normalise else None)
 
     def loss(
         self,
@@ -50,7 +62,8 @@ class ValueHead(nn.Module):
             hidden: of B states.
             row: ``[P]`` int64, which state a pair is of.
             action: ``[P]`` int64.
-            target: ``[P]`` floating, in units of return, or for C51 a `CategoricalTarget`.
+            target: ``[P]`` floating, in units of return, or for C51 a `CategoricalTarget`, whose Z is in this head's
+                bins.
             weight: ``[P]`` floating or None, multiplies a pair's loss. Averaging the result divides by P, whatever
                 the weights are.
 
@@ -65,23 +78,41 @@ class ValueHead(nn.Module):
             raise ValueError(f"target has shape {tuple(target.shape)} and row {tuple(row.shape)}: both must be [P]")
         if weight is not None and weight.shape != row.shape:
             raise ValueError(f"weight has shape {tuple(weight.shape)} and row {tuple(row.shape)}: both must be [P]")
-        return self.kind.loss(self.form.logits(hidden, row, action), target, weight)
+        logits = self.form.logits(hidden, row, action)
+        if self.scale is None:
+            return self.kind.loss(logits, target, weight)
+        loss = self.kind.loss(logits, _divided(target, self.scale), weight)
+        return replace(loss, value=loss.value * self.scale, td_error=loss.td_error * self.scale)
+
+    def value(self, logits: torch.Tensor) -> torch.Tensor:
+        """Outputs ``[..., W]`` of the form to values ``[...]``."""
+        return self._in_units_of_return(self.kind.value(logits))
+
+    def centres(self) -> torch.Tensor | None:
+        """Centres ``[K]`` of the bins, float64, in units of return; None without bins."""
+        support = self.kind.support
+        return None if support is None else self._in_units_of_return(support.centres(dtype=torch.float64))
+
+    def edges(self) -> torch.Tensor | None:
+        """Edges ``[K + 1]`` of the bins, float64, in units of return; None without bins."""
+        support = self.kind.support
+        return None if support is None else self._in_units_of_return(support.edges(dtype=torch.float64))
 
     def values(self, hidden: Hidden) -> torch.Tensor:
         """Values ``[B, A]`` of all actions. Under `torch.no_grad`, outputs ``[B, A, K]`` are never whole in memory."""
-        return self.form.values(hidden, self.kind.value)
+        return self.form.values(hidden, self.value)
 
     def values_at(self, hidden: Hidden, action: torch.Tensor) -> torch.Tensor:
         """Values ``[B, M]`` of each state's own actions ``[B, M]`` int64."""
         _check_index("action", action, 2)
         states, candidates = action.shape
         row = torch.arange(states, device=action.device).repeat_interleave(candidates)
-        return self.kind.value(self.form.logits(hidden, row, action.flatten())).reshape(states, candidates)
+        return self.value(self.form.logits(hidden, row, action.flatten())).reshape(states, candidates)
 
     def values_shared(self, hidden: Hidden, actions: torch.Tensor) -> torch.Tensor:
         """Values ``[B, M]`` of the same actions ``[M]`` int64 in every state."""
         _check_index("actions", actions, 1)
-        return self.kind.value(self.form.logits_shared(hidden, actions))
+        return self.value(self.form.logits_shared(hidden, actions))
 
     def distribution(self, hidden: Hidden, action: torch.Tensor) -> torch.Tensor:
         """Probabilities ``[B, K]`` of one action ``[B]`` int64 in each state.
@@ -104,7 +135,7 @@ class ValueHead(nn.Module):
             ValueError: legal has another shape or dtype, or a state has no legal action.
         """
         preference, action = self._preferences(hidden, legal).max(1, keepdim=True)
-        return self.form.values_of(hidden, preference, self.kind.value).squeeze(1), action.squeeze(1)
+        return self.form.values_of(hidden, preference, self.value).squeeze(1), action.squeeze(1)
 
     def top(self, hidden: Hidden, legal: torch.Tensor | None, k: int) -> tuple[torch.Tensor, torch.Tensor]:
         """The k highest values ``[B, k]`` among the legal actions, falling, and their actions ``[B, k]`` int64.
@@ -118,14 +149,17 @@ class ValueHead(nn.Module):
         if not 1 <= k <= preferences.shape[1]:
             raise ValueError(f"k is {k}: it must be from 1 to the {preferences.shape[1]} actions")
         preference, action = preferences.topk(k, dim=1)
-        values = self.form.values_of(hidden, preference, self.kind.value)
+        values = self.form.values_of(hidden, preference, self.value)
         if legal is not None:
             values = values.masked_fill(~legal.gather(1, action), -torch.inf)
         return values, action
 
+    def _in_units_of_return(self, normalised: torch.Tensor) -> torch.Tensor:
+        return normalised if self.scale is None else normalised * self.scale.to(normalised)
+
     def _preferences(self, hidden: Hidden, legal: torch.Tensor | None) -> torch.Tensor:
         """What ranks the actions, ``[B, A]``, -inf for illegal ones."""
-        preferences = self.form.preferences(hidden, self.kind.value)
+        preferences = self.form.preferences(hidden, self.value)
         if legal is None:
             return preferences
         if legal.shape != preferences.shape or legal.dtype != torch.bool:
@@ -136,6 +170,10 @@ class ValueHead(nn.Module):
         if bool(without.any()):
             raise ValueError(f"legal has no action in {int(without.sum())} of {len(without)} states")
         return preferences.masked_fill(~legal, -torch.inf)
+
+
+def _divided(target: Target, scale: torch.Tensor) -> Target:
+    return replace(target, reward=target.reward / scale) if isinstance(target, CategoricalTarget) else target / scale
 
 
 def _check_index(name: str, index: torch.Tensor, dimensions: int) -> None:

@@ -136,15 +136,21 @@ def support_of(config: ValueConfig) -> Support | None:
         The support, or None for mse.
 
     Raises:
-        ValueError: the preset is unknown (the nearest name is offered), bins, vmin or vmax are missing, or they make
-            no `Support`.
+        ValueError: the preset is unknown (the nearest name is offered), bins, vmin or vmax are missing or not found
+            yet, they make no `Support`, or one that returns cannot be normalised for.
     """
     preset = _preset(config.preset)
     if config.kind == "mse":
         return None
+    if config.awaits_range:
+        raise ValueError("value.vmin or value.vmax is auto and not found yet: a run finds it from its first games")
+    found = config.found_range or (None, None)
+    own_vmin, own_vmax = (
+        at if end == "auto" else end for end, at in zip((config.vmin, config.vmax), found, strict=True)
+    )
     bins = config.bins if config.bins is not None or preset is None else preset.bins
-    vmin = config.vmin if config.vmin is not None or preset is None else preset.vmin
-    vmax = config.vmax if config.vmax is not None or preset is None else preset.vmax
+    vmin = own_vmin if own_vmin is not None or preset is None else preset.vmin
+    vmax = own_vmax if own_vmax is not None or preset is None else preset.vmax
     if bins is None or vmin is None or vmax is None:
         missing = [name for name, value in (("bins", bins), ("vmin", vmin), ("vmax", vmax)) if value is None]
         remedy = (
@@ -153,7 +159,7 @@ def support_of(config: ValueConfig) -> Support | None:
             else f"set them, or a preset (one of {', '.join(VALUE_PRESETS)})"
         )
         raise ValueError(f"value.kind is {config.kind!r} and {', '.join(missing)} not set: {remedy}")
-    return Support(
+    support = Support(
         vmin=vmin,
         vmax=vmax,
         bins=bins,
@@ -161,6 +167,30 @@ def support_of(config: ValueConfig) -> Support | None:
         anchor=_anchor(config, preset),
         transform=_transform(config, preset),
     )
+    if config.normalise_returns:
+        _check_normalisable(support)
+    return support
+
+
+def check_range(config: ValueConfig) -> None:
+    """What can be known of a config's bins before its range is found. Raises ValueError as `support_of`."""
+    if config.awaits_range:
+        # A grid that any transform can expand.
+        config = config.model_copy(update={"found_range": (-1.0, 1.0), "vmin": "auto", "vmax": "auto"})
+    support_of(config)
+
+
+def _check_normalisable(support: Support) -> None:
+    if support.transform:
+        raise ValueError(
+            f"value.normalise_returns is true and the transform {support.transform}: bins spaced so serve returns of "
+            "any size already; set normalise_returns to false or transform to none"
+        )
+    if not support.lowest <= 0 <= support.highest:
+        raise ValueError(
+            f"value.normalise_returns is true and the range is {support.lowest:g} to {support.highest:g}: returns are "
+            "only scaled, not shifted, so 0 must be in it; -1 to 1 will do"
+        )
 
 
 def _preset(name: str | None) -> ValuePreset | None:

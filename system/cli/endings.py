@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shlex
-import shutil
 import signal
 import sys
 import tempfile
@@ -13,6 +12,9 @@ from pathlib import Path
 from types import FrameType
 
 from ..errors import ExitCode, UserError, explain, log_details
+from ..program import program
+
+__all__ = ["Stopped", "end_on_sigterm", "program", "report"]
 
 _WITH_DETAILS = frozenset(
     {ExitCode.BUG, ExitCode.RAY_START, ExitCode.WORKERS_LOST, ExitCode.WORKER_FAILED, ExitCode.OUT_OF_MEMORY}
@@ -43,14 +45,6 @@ def end_on_sigterm() -> None:
     """
     if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) is not _terminate:
         signal.signal(signal.SIGTERM, _terminate)
-
-
-def program() -> str:
-    """How the user calls the command: ``isogon`` where a shell finds it, else as it was called just now."""
-    called = Path(sys.argv[0])
-    if shutil.which("isogon") or called.name not in ("isogon", "__main__.py"):
-        return "isogon"
-    return str(called) if called.name == "isogon" else "python -m isogon"
 
 
 def report(error: BaseException) -> int:

@@ -12,6 +12,8 @@ _WINDOW_SECONDS = 15.0
 """Speeds and the time that is left are over this long."""
 _SHORTEST_SECONDS = 1.0
 """Over less than this they would be noise."""
+_LEAST_SHARE = 0.001
+"""Less than this would look like nothing."""
 
 
 class Figures:
@@ -51,6 +53,8 @@ class Figures:
             phrases.append(f"return {episode_return:.2f}")
         if self._validation is not None:
             phrases.append(f"validation {self._validation:.2f}")
+        if clipped := newest.metrics.get("isogon_learner_targets_clipped_ratio"):
+            phrases.append(f"clipped {clipped:.1%}" if clipped >= _LEAST_SHARE else f"clipped <{_LEAST_SHARE:.1%}")
         phrases += self._speed()
         if (left := self.seconds_left()) is not None:
             phrases.append(f"eta {_minutes(left)}")

@@ -8,7 +8,7 @@ import os
 import shlex
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from io import UnsupportedOperation
 from pathlib import Path
@@ -164,7 +164,8 @@ class TerminalOutput(Output):
         self._figures.take(progress)
         phase = progress.phase if progress.share < 1 else "evaluating"
         self._bars.update(self._task, description=phase, completed=progress.share)
-        self._live.update(Group(self._bars, Text("  ".join(self._figures.phrases()), style="dim")))
+        lines = fold_phrases(self._figures.phrases(), self._console.width)
+        self._live.update(Group(self._bars, Text("\n".join(lines), style="dim")))
 
     def on_evaluation(self, progress: Progress, scores: Mapping[str, float]) -> None:
         """The next redraw shows it."""
@@ -245,6 +246,20 @@ class JsonOutput(Output):
 
     def _send(self, event: str, **content: Any) -> None:
         print(json.dumps(_plain({"event": event, **content}), allow_nan=False), file=self._out, flush=True)
+
+
+def fold_phrases(phrases: Sequence[str], width: int) -> list[str]:
+    """Phrases two spaces apart, as many on a line as fit; none is broken.
+
+    A line that is too wide would be cropped whenever a message, which is not wrapped, is printed above it.
+    """
+    lines: list[str] = []
+    for phrase in phrases:
+        if lines and len(lines[-1]) + 2 + len(phrase) <= width:
+            lines[-1] += f"  {phrase}"
+        else:
+            lines.append(phrase)
+    return lines
 
 
 def _what_next(summary: Mapping[str, Any], file: Path | None, report: Path | None) -> list[str]:

@@ -90,4 +90,6 @@ def _open(path: Path, screen: Screen) -> tuple[WordleAdviser, frozenset[str]]:
     torch.set_num_threads(run.config.torch_threads)
     saved = run.load_policy(screen.name)
     screen.name(f"{path}, checkpoint {saved.checkpoint.name}, {len(words):,} words")
-    return WordleAdviser(saved.policy, words), frozenset(words[index] for index in split.train)
+    return WordleAdviser(saved.policy, words, run.config.replay.discount), frozenset(
+        words[index] for index in split.train
+    )

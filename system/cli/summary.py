@@ -52,6 +52,8 @@ ROWS = (
     Row("updates of each run", "{checkpoint_updates}"),
     Row("updates", "{updates:,}"),
     Row("environment steps", "{env_steps:,}"),
+    Row("values range, found", "{found_range}"),
+    Row("targets clipped", "{targets_clipped:.1%}"),
     Row("training", "{train_seconds:.1f} s"),
     Row("in all", "{total_seconds:.1f} s"),
     Row("evaluating", "{evaluate_seconds:.1f} s"),

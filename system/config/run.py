@@ -13,7 +13,7 @@ from ...learners.q_learning_config import QLearningConfig
 from ...learners.replay.config import ReplayConfig
 from ...learners.settings import Settings, may_change_on_resume
 from ...learners.values.config import ValueConfig
-from ...learners.values.presets import support_of
+from ...learners.values.presets import check_range
 
 
 class BudgetConfig(Settings):
@@ -120,7 +120,7 @@ class RunConfig(Settings):
         if self.offline and self.environment.kind != "wordle":
             raise ValueError("offline is set: there is a data policy for Wordle only")
         # Bins and range may come from a preset: whether they are all there shows only here.
-        support_of(self.value)
+        check_range(self.value)
         if self.deterministic:
             self._check_deterministic()
         return self

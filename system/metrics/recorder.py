@@ -66,6 +66,14 @@ TARGETS_CLIPPED = Metric(
     "isogon_learner_targets_clipped_total", "counter", "targets", "Targets outside the support, moved to its edge"
 )
 
+TARGETS = Metric("isogon_learner_targets_total", "counter", "targets", "Targets learnt from")
+TARGETS_CLIPPED_RATIO = Metric(
+    "isogon_learner_targets_clipped_ratio",
+    "gauge",
+    "1",
+    "Share of the targets since the last report that were outside the support",
+)
+
 REPLAY_SIZE = Metric("isogon_replay_size_transitions", "gauge", "transitions", "Transitions held for sampling")
 
 WORKERS = Metric("isogon_pool_workers", "gauge", "workers", "Workers that are up")

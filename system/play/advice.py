@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from ...actors.environments.wordle import MAX_GUESSES
+from ...actors.environments.wordle.misses import misses_of_return
 from ...learners.policy import QPolicy
 from ...learners.values.forms import Hidden
 from ...learners.values.head import ValueHead
@@ -21,20 +22,23 @@ class Advice:
 
     Attributes:
         word: the guess.
-        value: expected return of guessing it. A return is minus the number of guesses that miss, from this one on.
+        value: expected return of guessing it. Without a discount, a return is minus the number of guesses that miss,
+            from this one on.
         shares: ``shares[k]`` is the probability, as the network has it, that k more guesses are needed after this
             one, for k from 0 to 6 (6: the game is lost from the first guess on). None where the network predicts a
             value alone (kind mse).
+        discount: of one guess, under which the value was learnt.
     """
 
     word: str
     value: float
     shares: tuple[float, ...] | None
+    discount: float = 1.0
 
     @property
     def guesses_after(self) -> float:
-        """Expected number of guesses that are needed after this one: minus the value."""
-        return -self.value
+        """The number of guesses after this one that the value stands for; without a discount, the expected one."""
+        return float(misses_of_return(self.value, self.discount))
 
 
 class WordleAdviser:
@@ -43,15 +47,17 @@ class WordleAdviser:
     Args:
         policy: of a Wordle run.
         words: what the policy's actions stand for.
+        discount: of one guess, under which the policy learnt.
 
     Raises:
         ValueError: there are not as many words as actions.
     """
 
-    def __init__(self, policy: QPolicy, words: Sequence[str]) -> None:
+    def __init__(self, policy: QPolicy, words: Sequence[str], discount: float = 1.0) -> None:
         if policy.module.num_actions != len(words):
             raise ValueError(f"words has {len(words)} entries and the policy {policy.module.num_actions} actions")
         self.words = tuple(words)
+        self._discount = discount
         self._module = policy.module
         self._index = {word: index for index, word in enumerate(self.words)}
 
@@ -73,17 +79,22 @@ class WordleAdviser:
         hidden = self._module.torso(observation)
         values, actions = self._module.head.top(hidden, torch.from_numpy(legal), min(count, int(legal.sum())))
         return [
-            Advice(self.words[action], value, _guess_shares(self._module.head, hidden, action))
+            Advice(
+                self.words[action],
+                value,
+                _guess_shares(self._module.head, hidden, action, self._discount),
+                self._discount,
+            )
             for action, value in zip(actions[0].tolist(), values[0].tolist(), strict=True)
         ]
 
 
-def _guess_shares(head: ValueHead, hidden: Hidden, action: int) -> tuple[float, ...] | None:
+def _guess_shares(head: ValueHead, hidden: Hidden, action: int, discount: float) -> tuple[float, ...] | None:
     """The value distribution, each bin counted to the whole number of guesses that its centre is nearest to."""
-    support = head.kind.support
-    if support is None:
+    if (centres := head.centres()) is None:
         return None
     probabilities = head.distribution(hidden, torch.tensor([action]))[0].double()
-    guesses = (-support.centres(dtype=torch.float64)).round().clamp(0, MAX_GUESSES).long()
+    misses = torch.from_numpy(misses_of_return(centres.numpy(), discount))
+    guesses = misses.round().clamp(0, MAX_GUESSES).long()
     shares = torch.zeros(MAX_GUESSES + 1, dtype=torch.float64).index_add(0, guesses, probabilities)
     return tuple((shares / shares.sum()).tolist())

@@ -174,9 +174,8 @@ def _think(policy: QPolicy, observation: dict[str, torch.Tensor], environment: W
     value, action = head.best(hidden, legal)
     values, actions = head.top(hidden, legal, min(_ALTERNATIVES + 1, policy.module.num_actions))
     beliefs: Sequence[Belief | None] = [None] * len(action)
-    if head.kind.support is not None:
-        edges = head.kind.support.edges(dtype=torch.float64).numpy()
-        beliefs = [Belief(edges, row) for row in head.distribution(hidden, action).double().numpy()]
+    if (edges := head.edges()) is not None:
+        beliefs = [Belief(edges.numpy(), row) for row in head.distribution(hidden, action).double().numpy()]
     thoughts = []
     for n, best in enumerate(action.tolist()):
         ranked = [(words[a], v) for v, a in zip(values[n].tolist(), actions[n].tolist(), strict=True) if a != best]

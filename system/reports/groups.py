@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ..config.problems import shown
-from ..evaluation import MAY_DIFFER
+from ..evaluation import FOUND, MAY_DIFFER
 from .run_data import RunData
 
 _MOST_KEYS = 3
@@ -71,7 +71,7 @@ def group_runs(runs: Sequence[RunData]) -> list[Group]:
     """The runs in groups, in the order of their first ones."""
     together: dict[str, list[RunData]] = {}
     for run in runs:
-        kept = {key: value for key, value in complete_settings(run).items() if key not in MAY_DIFFER}
+        kept = {key: value for key, value in flatten(complete_settings(run)).items() if not _may_differ(key)}
         together.setdefault(json.dumps(kept, sort_keys=True, default=str), []).append(run)
     members = [tuple(same) for same in together.values()]
     labels = _labels([flatten(complete_settings(same[0])) for same in members])
@@ -80,6 +80,11 @@ def group_runs(runs: Sequence[RunData]) -> list[Group]:
     groups = [Group(label, same, 0) for label, same in zip(labels, members, strict=True)]
     styles = {id(group): style for task in by_task(groups) for style, group in enumerate(task)}
     return [replace(group, style=styles[id(group)]) for group in groups]
+
+
+def _may_differ(key: str) -> bool:
+    section, _, name = key.partition(".")
+    return section in MAY_DIFFER or name in FOUND.get(section, ())
 
 
 def by_task(groups: Sequence[Group]) -> list[list[Group]]:
@@ -99,7 +104,7 @@ def _labels(settings: Sequence[Mapping[str, Any]]) -> list[str]:
         telling = [
             f"{key} {value if isinstance(value, str) else shown(value)}"
             for key, value in one.items()
-            if key.partition(".")[0] not in MAY_DIFFER and any(other.get(key) != value for other in namesakes)
+            if not _may_differ(key) and any(other.get(key) != value for other in namesakes)
         ]
         labels.append(", ".join([name, *telling[:_MOST_KEYS]]))
     return labels

@@ -12,18 +12,12 @@ from markupsafe import Markup
 from ..config.files import load_config, preset_names
 from ..config.problems import shown
 from ..config.yaml_text import write_yaml
-from ..metrics.recorder import (
-    ENV_STEPS,
-    EPISODE_RETURN,
-    EVALUATION_RETURN,
-    LEARNER_UPDATES,
-    PHASE_SECONDS,
-    TARGETS_CLIPPED,
-)
+from ..metrics.recorder import EPISODE_RETURN, EVALUATION_RETURN, PHASE_SECONDS
 from .curves import curve_of, number, spread_of
+from .facts import Facts, facts_of
 from .games import Game, Node, guess_tree
 from .groups import Group, by_task, flatten, group_runs
-from .results import NOTHING, Result, Table, fixed, percent, sentence, tables
+from .results import NOTHING, Result, Table, percent, sentence, tables
 from .run_data import RunData
 from .svg import STYLES, Series, line_chart, share_bar
 from .thoughts import Thought, thoughts_of
@@ -84,16 +78,6 @@ class Phases:
 
 
 @dataclass(frozen=True)
-class Facts:
-    """What else there is to know of a run, by name."""
-
-    title: str
-    style: int
-    facts: tuple[tuple[str, str], ...]
-    notes: tuple[str, ...]
-
-
-@dataclass(frozen=True)
 class ConfigBox:
     """A group's config: ``(key, value in the preset, value here)`` for what differs, and all of it as YAML."""
 
@@ -140,7 +124,7 @@ def build_page(runs: Sequence[RunData], *, pool: Pool, play: Play, made: str) ->
         tables=tuple(tables(results)),
         plays=tuple(filter(None, (_plays(group, play) for group in groups))),
         phases=tuple(_phases(groups)),
-        runs=tuple(_facts(run, group.style % STYLES) for group in groups for run in group.runs),
+        runs=tuple(facts_of(run, group.style % STYLES) for group in groups for run in group.runs),
         configs=tuple(map(_config_box, groups)),
     )
 
@@ -211,7 +195,8 @@ def _plays(group: Group, play: Play) -> Plays | None:
         return Plays(
             group.label, run.name, None, (), "No games are shown: this version does not understand the config."
         )
-    thoughts = tuple(thoughts_of(game) for game in games[:_GAMES_WITH_BELIEFS])
+    discount = 1.0 if run.config is None else run.config.replay.discount
+    thoughts = tuple(thoughts_of(game, discount) for game in games[:_GAMES_WITH_BELIEFS])
     return Plays(group.label, run.name, guess_tree(games), thoughts, "")
 
 
@@ -249,30 +234,6 @@ def _seconds_by_phase(group: Group) -> dict[str, float]:
         for phase, value in spent.items():
             seconds[phase] = seconds.get(phase, 0.0) + value / len(timed)
     return seconds if sum(seconds.values()) > 0 else {}
-
-
-def _facts(run: RunData, style: int) -> Facts:
-    last: Mapping[str, Any] = run.rows[-1] if run.rows else {}
-    newest = run.attempts[-1] if run.attempts else None
-    words = {"done": "done", "going": "still going", "stopped": "ended before its end"}
-    facts = [
-        ("seed", str(run.settings.get("seed", NOTHING))),
-        ("state", words[run.state]),
-        ("seconds of training", fixed(number(last, "seconds"), 1)),
-        ("updates", fixed(number(last, LEARNER_UPDATES.name), 0)),
-        ("environment steps", fixed(number(last, ENV_STEPS.name), 0)),
-        ("targets clipped", fixed(number(last, TARGETS_CLIPPED.name), 0)),
-        ("attempts", str(len(run.attempts))),
-    ]
-    if newest is not None:
-        facts += [
-            ("began", run.attempts[0].started),
-            ("host", newest.host),
-            ("machine", newest.machine or NOTHING),
-            ("versions", ", ".join(f"{name} {version}" for name, version in newest.versions.items())),
-        ]
-    known = tuple((name, value) for name, value in facts if value != NOTHING)
-    return Facts(str(run.path), style, known, run.notes)
 
 
 def _config_box(group: Group) -> ConfigBox:

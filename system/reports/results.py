@@ -157,6 +157,7 @@ def _wordle_table(results: Sequence[Result]) -> Table:
                 percent(number(summary, "never_seen_solved")),
                 fixed(number(summary, "seen_return")),
                 percent(number(summary, "seen_solved")),
+                fixed(number(summary, "validation_return")),
             ),
             _seeds(result, "never_seen_return", 3),
             result.group.style % STYLES,
@@ -173,7 +174,7 @@ def _wordle_table(results: Sequence[Result]) -> Table:
         for result in results:
             if (value := number(result.summary or {}, returns)) is not None:
                 share = percent(number(result.summary or {}, solved)) if solved else NOTHING
-                row = Row((label, fixed(value), NOTHING, share, NOTHING, NOTHING))
+                row = Row((label, fixed(value), NOTHING, share, NOTHING, NOTHING, NOTHING))
                 others += [row] if row not in others else []
     columns = (
         "player",
@@ -182,11 +183,13 @@ def _wordle_table(results: Sequence[Result]) -> Table:
         "solved, never-seen words",
         "return, trained words",
         "solved, trained words",
+        "return, validation words",
     )
     notes = (
         "The return is minus the number of guesses before the solving one, −6 where none solves. Entropy search and "
         "perfect filtering know the whole list; the learnt player is not told it.",
         "Differences are taken word by word; their intervals are bootstraps over words.",
+        "Choices, of a loss or of a setting, are to be made by the validation words, which training never saw either.",
     )
     return Table(results[0].group.task, columns, tuple([*rows, *others]), (*notes, *_notes(results)))
 

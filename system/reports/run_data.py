@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,8 +16,9 @@ from ..config.keys import locate
 from ..config.problems import Origin, one_line
 from ..config.run import RunConfig
 from ..metrics.recorder import METRICS
+from ..program import program
 from ..runs.attempts import Attempt
-from ..runs.directory import RunDirectory, RunDirectoryDamaged
+from ..runs.directory import RunDirectory, RunDirectoryDamaged, RunDirectoryMissing
 from ..saved_run import SavedRun
 from .games import Game, choose_answers, play_games
 
@@ -24,6 +26,8 @@ State = Literal["done", "going", "stopped"]
 
 _ROW_KEYS = frozenset({"step", "seconds", "share"})
 _GAMES = 5
+_TELLING = frozenset({"budget", "environment", "learner"})
+"""Keys of which every version of Isogon has written some."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,11 +64,16 @@ def read_run(path: Path) -> RunData:
     """Read a run directory, whatever state the run is in and whichever version wrote it.
 
     Raises:
-        RunDirectoryMissing: it is none.
+        RunDirectoryMissing: it is none, or another program's.
         RunDirectoryDamaged: a file in it is not as it was written.
     """
     directory = RunDirectory.open(path)
     settings = directory.read_config()
+    if not settings.keys() & _TELLING:
+        raise RunDirectoryMissing(
+            f"run directory {path} is of another program: its config.yaml has none of the keys "
+            f"{', '.join(sorted(_TELLING))}; name the directory of a run that was started"
+        )
     config, problem = _understood(settings)
     rows, attempts = directory.read_metrics(), directory.read_attempts()
     summary = directory.read_summary()
@@ -144,7 +153,7 @@ def _state(
     reason = _last_line(directory.log_path(newest))
     return "stopped", (
         f"It ended before its end{f' ({reason})' if reason else ''}: go on with "
-        f"isogon train --resume --run-dir {directory.path}"
+        f"{program()} train --resume --run-dir {shlex.quote(str(directory.path))}"
     )
 
 

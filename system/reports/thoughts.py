@@ -1,7 +1,8 @@
 """How a policy's expectation moved during a game of Wordle, guess by guess, against what came true.
 
-A value is of what is still to come: after k guesses the return v from there on means that the game is solved with guess
-``1 + k - v``; so all of a game's distributions share the axis "solved with guess 1 ... 6, or lost".
+A value is of what is still to come: after k guesses the return v from there on stands for a number of misses m, which
+without a discount is -v, and so for a game that is solved with guess ``1 + k + m``. All of a game's distributions share
+the axis "solved with guess 1 ... 6, or lost".
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import numpy as np
 from markupsafe import Markup
 
 from ...actors.environments.wordle import MAX_GUESSES
+from ...actors.environments.wordle.misses import misses_of_return
 from .games import Belief, Game, Turn
 from .svg import belief_chart
 
@@ -53,12 +55,17 @@ class Thought:
     solved: bool
 
 
-def thoughts_of(game: Game) -> Thought:
-    """What the policy believed before each guess of the game, which is what it believed after the guess before."""
+def thoughts_of(game: Game, discount: float) -> Thought:
+    """What the policy believed before each guess of the game, which is what it believed after the guess before.
+
+    Args:
+        game: to its end.
+        discount: of one guess, under which the policy learnt.
+    """
     outcome = float(len(game.turns) if game.solved else _LOST)
     moments = []
     for count, turn in enumerate(game.turns):
-        expected = 1 + count - turn.value
+        expected = 1 + count + _expected_misses(turn, discount)
         moments.append(
             Moment(
                 game.turns[:count],
@@ -67,18 +74,18 @@ def thoughts_of(game: Game) -> Thought:
                 turn.value,
                 turn.possible,
                 turn.others,
-                None if turn.belief is None else _image(turn.belief, count, turn.guess, expected, outcome),
+                None if turn.belief is None else _image(turn.belief, count, turn.guess, expected, outcome, discount),
             )
         )
     return Thought(game.answer, tuple(moments), game.turns, game.solved)
 
 
-def solving_guess(belief: Belief, count: int) -> list[tuple[float, float, float]]:
+def solving_guess(belief: Belief, count: int, discount: float) -> list[tuple[float, float, float]]:
     """The distribution over the solving guess after ``count`` guesses: bars ``(left, right, probability)``, rising.
 
     What the head puts beyond the axis, where no game can end, counts for the nearest bar on it.
     """
-    edges = (1 + count - belief.edges)[::-1]
+    edges = (1 + count + misses_of_return(belief.edges, discount))[::-1]
     centres = (edges[:-1] + edges[1:]) / 2
     inside = np.flatnonzero((centres > _LOW) & (centres < _HIGH))
     if not len(inside):
@@ -88,9 +95,19 @@ def solving_guess(belief: Belief, count: int) -> list[tuple[float, float, float]
     return [(max(float(edges[k]), _LOW), min(float(edges[k + 1]), _HIGH), float(probabilities[k])) for k in inside]
 
 
-def _image(belief: Belief, count: int, guess: str, expected: float, outcome: float) -> Markup:
+def _expected_misses(turn: Turn, discount: float) -> float:
+    """The mean number of misses. Of a value alone, under a discount, the number that the value stands for."""
+    if turn.belief is None or discount == 1:
+        return float(misses_of_return(turn.value, discount))
+    centres = (turn.belief.edges[:-1] + turn.belief.edges[1:]) / 2
+    # What no game can return counts as the worst and the best that one can.
+    misses = np.clip(misses_of_return(centres, discount), 0, MAX_GUESSES)
+    return float(turn.belief.probabilities @ misses / turn.belief.probabilities.sum())
+
+
+def _image(belief: Belief, count: int, guess: str, expected: float, outcome: float, discount: float) -> Markup:
     return belief_chart(
-        solving_guess(belief, count),
+        solving_guess(belief, count, discount),
         title=f"Before guess {count + 1}, {guess}: solved with guess {expected:.1f} is expected",
         low=_LOW,
         high=_HIGH,

@@ -116,7 +116,8 @@ class RunDirectory:
             RunDirectoryDamaged: one of its folders is missing.
         """
         if not (path / "config.yaml").is_file():
-            what = "has no config.yaml, so it is no run directory" if path.is_dir() else "is not there"
+            what = "is a file" if path.is_file() else "is not there"
+            what = "has no config.yaml, so it is no run directory" if path.is_dir() else what
             raise RunDirectoryMissing(f"run directory {path} {what}: name the directory of a run that was started")
         for name in ("attempts", "checkpoints"):
             if not (path / name).is_dir():

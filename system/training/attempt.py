@@ -7,10 +7,13 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
 
+from ...actors.columns import Columns
 from ...actors.environments.config import WordleConfig
 from ...actors.pools.contract import PoolExhausted, WorkFailed
 from ...learners.encodings.spec import EnvironmentSpec
 from ...learners.learner import Policy, UpdateFailed
+from ...learners.values.config import ValueConfig
+from ...learners.values.presets import support_of
 from ...schedulers.equal_split import EqualSplit
 from ..builder import build_learner, build_pool, build_replay, build_spec, evaluation_episodes, needs_legal
 from ..callbacks import Callback
@@ -23,6 +26,7 @@ from ..runs.attempts import Attempt
 from ..runs.checkpoints import Checkpoint, CheckpointInvalid
 from ..runs.directory import RunDirectory
 from .clock import RunClock
+from .first_games import clipping_advice, find_range
 from .monitor import RunMonitor
 from .offline_games import record_offline_games
 from .rank import Rank
@@ -31,6 +35,26 @@ from .rollout_sink import RolloutSink
 
 ENVIRONMENT = "environment"
 """What a checkpoint's info calls the fingerprint of the environment that it was trained on."""
+
+
+RANGE = "value_range"
+"""What a checkpoint's info calls the range of values that it was trained with."""
+
+
+def range_of(value: ValueConfig) -> list[float] | None:
+    """Lowest and highest value without clipping, in units of return, or of its scale; None where any value is."""
+    support = support_of(value)
+    return None if support is None else [support.lowest, support.highest]
+
+
+def check_range_kept(checkpoint: Checkpoint, value: ValueConfig) -> None:
+    """Refuse to read a checkpoint's outputs off other bins than it was trained with. Raises CheckpointInvalid."""
+    trained, now = checkpoint.info.get(RANGE), range_of(value)
+    if RANGE in checkpoint.info and trained != now:
+        raise CheckpointInvalid(
+            f"checkpoint {checkpoint.ref.name} was trained with values in {trained}, and config.yaml says {now}: "
+            "restore value.vmin, value.vmax and value.found_range as the run had them"
+        )
 
 
 def check_environment(checkpoint: Checkpoint, spec: EnvironmentSpec) -> None:
@@ -47,12 +71,23 @@ def check_environment(checkpoint: Checkpoint, spec: EnvironmentSpec) -> None:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What an attempt came to: the policy, and how much was done in all attempts together."""
+    """What an attempt came to: the policy, and how much was done in all attempts together.
 
+    Attributes:
+        config: the run's, with the range that was found, if it was to be.
+        policy: the acting half.
+        seconds: of training.
+        updates: learner updates.
+        env_steps: environment steps.
+        targets_clipped: share of all targets that were outside the range; None before the first one.
+    """
+
+    config: RunConfig
     policy: Policy
     seconds: float
     updates: int
     env_steps: int
+    targets_clipped: float | None
 
 
 @dataclass
@@ -83,17 +118,22 @@ class TrainingAttempt:
         Raises:
             WorkFailed, PoolExhausted: see `actors.pools.contract`.
             UpdateFailed: see `learners.learner`.
-            ConfigError: the offline games are fewer than the first update needs.
+            ConfigError: the offline games are fewer than the first update needs, or the first games give no range.
             OSError: a checkpoint or a row of metrics could not be written.
         """
         config = self.config
         spec = build_spec(config)
         self._fingerprint = spec.fingerprint()
+        offline = None
+        if config.value.awaits_range:
+            offline = self._record_offline(spec) if config.offline else None
+            config = self.config = find_range(config, spec, offline, self.say)
+            self.directory.write_config(config.model_dump(mode="json"))
         with ExitStack() as stack:
             if config.actors.pool == "ray":
                 self.say("starting Ray")
                 stack.enter_context(ray_session(config.ray, config.actors.workers, config.metrics.port))
-            rank = self._build_rank(spec, checkpoint, stack)
+            rank = self._build_rank(spec, checkpoint, stack, offline)
             try:
                 rank.run()
             except (KeyboardInterrupt, SystemExit, WorkFailed, PoolExhausted, UpdateFailed):
@@ -101,18 +141,25 @@ class TrainingAttempt:
                     rank.checkpoint()
                 raise
             rank.checkpoint()
-            return Outcome(rank.policy(), self._clock.seconds(), rank.counters.updates, rank.counters.env_steps)
+            counters = rank.counters
+            clipped = rank.monitor.share_clipped()
+            return Outcome(
+                self.config, rank.policy(), self._clock.seconds(), counters.updates, counters.env_steps, clipped
+            )
 
     def say(self, text: str) -> None:
         """One line for whoever watches."""
         for callback in self.callbacks:
             callback.on_message(text)
 
-    def _build_rank(self, spec: EnvironmentSpec, checkpoint: Checkpoint | None, stack: ExitStack) -> Rank:
+    def _build_rank(
+        self, spec: EnvironmentSpec, checkpoint: Checkpoint | None, stack: ExitStack, games: Columns | None
+    ) -> Rank:
         config = self.config
         learner, replay = build_learner(config, spec), build_replay(config)
         n_step = None if config.replay.returns == "monte_carlo" else config.replay.n_step
-        sink = RolloutSink(spec, replay, n_step, config.replay.discount)
+        observe = learner.observe_episode if config.value.normalise_returns else None
+        sink = RolloutSink(spec, replay, n_step, config.replay.discount, observe)
         pool = build_pool(config, spec, self._clock.seconds)
         stack.callback(pool.close)
         scheduler = EqualSplit(
@@ -126,30 +173,35 @@ class TrainingAttempt:
             replay=replay,
             sink=sink,
             coordinator=Coordinator(scheduler, pool, sink, self._clock.seconds),
-            monitor=RunMonitor(recorder, self.callbacks, self._log),
+            monitor=RunMonitor(recorder, self.callbacks, self._log, clipping_advice(config)),
             clock=self._clock,
             evaluation_episodes=evaluation_episodes(config),
             save=self._save,
         )
         if checkpoint is not None:
             check_environment(checkpoint, spec)
+            check_range_kept(checkpoint, config.value)
             rank.load_state_dict(checkpoint.parts)
         # Workers start meanwhile.
-        offline, environment = config.offline, config.environment
-        if offline and isinstance(environment, WordleConfig) and len(replay) == 0 and rank.phase() == "offline":
-            self.say(f"recording {offline.steps:,} steps of the data policy's games")
-            games = record_offline_games(environment, offline, config.seed, record_legal=needs_legal(config, spec))
-            sink.insert_recorded(games)
+        if config.offline and len(replay) == 0 and rank.phase() == "offline":
+            sink.insert_recorded(games or self._record_offline(spec))
             if len(replay) < config.replay.min_size:
                 raise ConfigError(
-                    f"offline.steps is {offline.steps} and gives {len(replay)} transitions, fewer than "
+                    f"offline.steps is {config.offline.steps} and gives {len(replay)} transitions, fewer than "
                     f"replay.min_size {config.replay.min_size}: no update would ever come; "
                     "set offline.steps higher or replay.min_size lower"
                 )
         return rank
 
+    def _record_offline(self, spec: EnvironmentSpec) -> Columns:
+        offline, environment = self.config.offline, self.config.environment
+        assert offline is not None
+        assert isinstance(environment, WordleConfig)
+        self.say(f"recording {offline.steps:,} steps of the data policy's games")
+        return record_offline_games(environment, offline, self.config.seed, record_legal=needs_legal(self.config, spec))
+
     def _save(self, updates: int, parts: Mapping[str, Any]) -> None:
-        info = {ENVIRONMENT: self._fingerprint}
+        info = {ENVIRONMENT: self._fingerprint, RANGE: range_of(self.config.value)}
         ref = self.directory.save_checkpoint(self.attempt, updates, parts, info)
         self.directory.prune_checkpoints(self.config.checkpoints.keep)
         for callback in self.callbacks:

@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+
 from ...actors.work import Scores
 from ...learners.learner import UpdateStats
 from ..callbacks import Callback, Progress
@@ -17,6 +19,8 @@ from ..metrics.recorder import MetricsRecorder
 
 _REPORT_SECONDS = 0.5
 _SILENCE_SECONDS = 60.0
+_MUCH_CLIPPED = 0.05
+"""Share of the targets between two reports above which the range is said to be wrong."""
 
 
 class RunMonitor:
@@ -26,10 +30,15 @@ class RunMonitor:
         recorder: of metrics.
         callbacks: told of progress and evaluations.
         log: writes a row of metrics.
+        clipping_advice: told once, after their share, when many targets are outside the range.
     """
 
     def __init__(
-        self, recorder: MetricsRecorder, callbacks: Sequence[Callback], log: Callable[[Mapping[str, Any]], None]
+        self,
+        recorder: MetricsRecorder,
+        callbacks: Sequence[Callback],
+        log: Callable[[Mapping[str, Any]], None],
+        clipping_advice: str = "are outside the range",
     ) -> None:
         self._recorder = recorder
         self._callbacks = callbacks
@@ -38,6 +47,10 @@ class RunMonitor:
         self._restarts = 0
         self._last_result = (0, time.monotonic())
         self._dropped = 0
+        self._clipping_advice = clipping_advice
+        self._clipping_told = False
+        self._targets = np.zeros(2)
+        self._targets_reported = np.zeros(2)
 
     @contextmanager
     def timed(self, phase: str) -> Iterator[None]:
@@ -59,7 +72,9 @@ class RunMonitor:
     def updated(self, stats: UpdateStats) -> None:
         """The learner made an update."""
         self._recorder.count(m.LEARNER_UPDATES, 1)
+        self._recorder.count(m.TARGETS, stats.stats["targets"])
         self._recorder.count(m.TARGETS_CLIPPED, stats.stats["targets_clipped"])
+        self._targets += stats.stats["targets"], stats.stats["targets_clipped"]
         self._recorder.set(m.LEARNER_LOSS, stats.stats["loss"])
         self._recorder.set(m.GRADIENT_NORM, stats.gradient_norm)
         self._recorder.set(m.LEARNING_RATE, stats.learning_rate)
@@ -98,6 +113,7 @@ class RunMonitor:
             self._say(f"a worker was lost and is replaced ({figures.worker_restarts} so far): its work is done again")
         self._restarts, self._dropped = figures.worker_restarts, figures.dropped
         self._watch(figures)
+        self._watch_targets()
         self._recorder.flush()
         self._log(self._row(standing))
         for callback in self._callbacks:
@@ -112,18 +128,41 @@ class RunMonitor:
             self._say(f"no result for {silent:.0f} s from work that is in hand: an environment may hang")
             self._last_result = (committed, time.monotonic())
 
+    def share_clipped(self) -> float | None:
+        """Share of all targets so far that were outside the range, in [0, 1]; None where there were none."""
+        return float(self._targets[1] / self._targets[0]) if self._targets[0] else None
+
+    def _watch_targets(self) -> None:
+        targets, clipped = self._targets - self._targets_reported
+        if not targets:
+            return
+        self._targets_reported = self._targets.copy()
+        self._recorder.set(m.TARGETS_CLIPPED_RATIO, clipped / targets)
+        if clipped > _MUCH_CLIPPED * targets and not self._clipping_told:
+            self._clipping_told = True
+            self._say(f"{clipped / targets:.1%} of the targets {self._clipping_advice}")
+
     def _say(self, text: str) -> None:
         for callback in self._callbacks:
             callback.on_message(text)
 
     def state_dict(self) -> dict[str, Any]:
         """The totals, as JSON values."""
-        return {"metrics": self._recorder.state_dict(), "dropped": self._dropped}
+        return {
+            "metrics": self._recorder.state_dict(),
+            "dropped": self._dropped,
+            "targets": self._targets.tolist(),
+            "clipping_told": self._clipping_told,
+        }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Let the totals go on."""
         self._recorder.load_state_dict(state["metrics"])
         self._dropped = state["dropped"]
+        # Checkpoints of earlier versions count none.
+        self._targets = np.array(state.get("targets", [0.0, 0.0]))
+        self._targets_reported = self._targets.copy()
+        self._clipping_told = state.get("clipping_told", False)
 
     def _row(self, standing: Progress) -> dict[str, Any]:
         where = {"step": standing.updates, "seconds": round(standing.seconds, 3), "share": round(standing.share, 5)}

@@ -95,7 +95,7 @@ class Rank:
         self._replay = replay
         self._sink = sink
         self._coordinator = coordinator
-        self._monitor = monitor
+        self.monitor = monitor
         self._clock = clock
         self._evaluation_episodes = evaluation_episodes
         self._save = save
@@ -121,14 +121,14 @@ class Rank:
             due = self._update_is_due()
             # Asking a pool costs some of an update's time: a learner that has work asks now and then.
             if not due or self.counters.updates % _UPDATES_PER_POLL == 0:
-                with self._monitor.timed("waiting"):
+                with self.monitor.timed("waiting"):
                     self._coordinator.step(0.0 if due else _WAIT_SECONDS)
                 self._take_in()
             if due:
                 self._update(share)
             self._evaluate_if_due(share)
             self._checkpoint_if_due()
-            if self._monitor.report_is_due():
+            if self.monitor.report_is_due():
                 self._report(share)
         self._report(1.0)
 
@@ -156,7 +156,7 @@ class Rank:
             "run": {
                 "counters": asdict(self.counters),
                 "coordinator": self._coordinator.state_dict(),
-                "monitor": self._monitor.state_dict(),
+                "monitor": self.monitor.state_dict(),
             },
         }
         if self._config.replay.keep_in_checkpoint:
@@ -171,7 +171,7 @@ class Rank:
         self._clock.base = self.counters.seconds
         self._sink.env_steps = self.counters.env_steps
         self._coordinator.load_state_dict(run["coordinator"])
-        self._monitor.load_state_dict(run["monitor"])
+        self.monitor.load_state_dict(run["monitor"])
         self._checkpoint_at = (self.counters.updates, 0.0)
         if "replay" in parts:
             self._replay.load_state_dict(parts["replay"])
@@ -187,7 +187,7 @@ class Rank:
         if self._checkpoint_at[0] == self.counters.updates:
             return
         started = time.perf_counter()
-        with self._monitor.timed("checkpoint"):
+        with self.monitor.timed("checkpoint"):
             if self._config.deterministic:
                 self._coordinator.drain(_DRAIN_SECONDS)
                 self._take_in()
@@ -197,7 +197,7 @@ class Rank:
             self._checkpoint_at = (self.counters.updates, self._clock.seconds())
             if self._config.deterministic:
                 self._publish()
-        self._monitor.checkpointed(time.perf_counter() - started)
+        self.monitor.checkpointed(time.perf_counter() - started)
 
     def _ask(self) -> None:
         if self.phase() == "offline":
@@ -224,19 +224,19 @@ class Rank:
     def _take_in(self) -> None:
         played = self._sink.env_steps - self.counters.env_steps
         self.counters.env_steps = self._sink.env_steps
-        self._monitor.played(played, *self._sink.take_finished())
+        self.monitor.played(played, *self._sink.take_finished())
         while self._sink.evaluations:
-            self._monitor.evaluated(self._standing(self.share()), *self._sink.evaluations.pop(0))
+            self.monitor.evaluated(self._standing(self.share()), *self._sink.evaluations.pop(0))
 
     def _update(self, share: float) -> None:
-        with self._monitor.timed("sampling"):
+        with self.monitor.timed("sampling"):
             batch = self._replay.next_batch()
-        with self._monitor.timed("learning"):
+        with self.monitor.timed("learning"):
             stats = self._learner.update(batch, share)
         if "index" in batch and stats.td_error.shape == batch["index"].shape:
             self._replay.update_priorities(batch["index"], stats.td_error)
         self.counters.updates += 1
-        self._monitor.updated(stats)
+        self.monitor.updated(stats)
         if self.phase() == "online" and self.counters.updates - self._published_at >= (
             self._config.actors.publish_every_updates
         ):
@@ -244,12 +244,12 @@ class Rank:
 
     def _publish(self) -> None:
         share = self.share()
-        with self._monitor.timed("publishing"):
+        with self.monitor.timed("publishing"):
             self.counters.version += 1
             exploration = Exploration(self._config.actors.epsilon.at(share), self._config.actors.temperature.at(share))
             self._coordinator.publish(PolicyState(self.counters.version, self._learner.policy_tensors(), exploration))
         self._published_at = self.counters.updates
-        self._monitor.published(self.counters.version)
+        self.monitor.published(self.counters.version)
 
     def _evaluate_if_due(self, share: float) -> None:
         if share >= (self.counters.evaluations + 1) * self._config.evaluation.every_share:
@@ -268,7 +268,7 @@ class Rank:
     def _report(self, share: float) -> None:
         figures = self._coordinator.figures()
         self._check_workers(figures.workers)
-        self._monitor.report(self._standing(share), figures, len(self._replay))
+        self.monitor.report(self._standing(share), figures, len(self._replay))
 
     def _check_workers(self, workers: int) -> None:
         now = time.monotonic()

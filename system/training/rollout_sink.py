@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from ...actors.columns import Columns, check_columns
 from ...actors.work import Scores, WorkResult
 from ...learners.encodings.spec import EnvironmentSpec
+from ...learners.replay.episodes import EpisodeAssembler
 from ...learners.replay.transitions import TransitionAssembler
 from ...learners.replay.uniform import UniformReplay
 
@@ -16,13 +17,29 @@ from ...learners.replay.uniform import UniformReplay
 class RolloutSink:
     """A `Sink` before a replay. Results are admitted at once: a rollout changes no weights.
 
+    Args:
+        spec: of the environment that is played.
+        replay: where transitions go.
+        n_step: steps of return, None for whole episodes.
+        discount: of one step.
+        observe_episode: is given the rewards of each episode that has ended, and whether it terminated.
+
     Attributes:
         env_steps: valid steps committed.
         finished: (episodes, summed return, summed length) since they were last taken.
         evaluations: (version, scores) that nobody has taken yet.
     """
 
-    def __init__(self, spec: EnvironmentSpec, replay: UniformReplay, n_step: int | None, discount: float) -> None:
+    def __init__(
+        self,
+        spec: EnvironmentSpec,
+        replay: UniformReplay,
+        n_step: int | None,
+        discount: float,
+        observe_episode: Callable[[np.ndarray, bool], None] | None = None,
+    ) -> None:
+        self._observe_episode = observe_episode
+        self._episodes: dict[str, EpisodeAssembler] = {}
         self._spec = spec
         self._replay = replay
         self._n_step = n_step
@@ -52,6 +69,9 @@ class RolloutSink:
         """Put an offline data set into replay: it counts neither as environment steps nor as episodes."""
         assembler = TransitionAssembler(self._n_step, self._discount)
         self._replay.insert(assembler.add(columns, continues=False))
+        if self._observe_episode is not None:
+            for reward, terminated in EpisodeAssembler().add(columns, continues=False):
+                self._observe_episode(reward, terminated)
 
     def take_finished(self) -> tuple[int, float, float]:
         """(episodes, summed return, summed length) of the episodes that ended since the last call."""
@@ -61,6 +81,7 @@ class RolloutSink:
     def forget_unfinished(self) -> None:
         """Drop the beginnings of episodes whose ends will not come: workers begin anew."""
         self._assemblers.clear()
+        self._episodes.clear()
         self._follows.clear()
 
     def _insert(self, result: WorkResult) -> None:
@@ -72,5 +93,9 @@ class RolloutSink:
         self._follows[worker] = (result.stream, result.first_step + result.payload["action"].shape[0])
         if len(transitions["action_tm1"]):
             self._replay.insert(transitions)
+        if self._observe_episode is not None:
+            episodes = self._episodes.setdefault(worker, EpisodeAssembler())
+            for reward, terminated in episodes.add(result.payload, continues):
+                self._observe_episode(reward, terminated)
         self.env_steps += result.samples
         self.finished += [result.stats[name] for name in ("episodes", "return_sum", "length_sum")]

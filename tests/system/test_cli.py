@@ -27,7 +27,7 @@ from isogon.system.callbacks import Progress
 from isogon.system.cli.app import app, main
 from isogon.system.cli.endings import program
 from isogon.system.cli.figures import Figures
-from isogon.system.cli.outputs import PlainOutput, TerminalOutput
+from isogon.system.cli.outputs import PlainOutput, TerminalOutput, fold_phrases
 from isogon.system.cli.summary import summary_table
 from isogon.system.config.files import load_config, preset_names
 
@@ -423,6 +423,15 @@ def test_the_bar_fits_forty_columns() -> None:
     assert max(map(len, lines)) <= 40
     assert any("online" in line and "25%" in line for line in lines)
     assert "1,234 updates  4,321 games" in "  ".join(line.strip() for line in lines)
+
+
+@pytest.mark.parametrize("width", [10, 40, 200])
+def test_no_phrase_is_broken(width: int) -> None:
+    phrases = ["1,234 updates", "56,789 steps", "return 178.00", "clipped 84.2%", "1,489 steps/s", "eta 0:07"]
+    lines = fold_phrases(phrases, width)
+    assert "  ".join(lines) == "  ".join(phrases)
+    assert all(len(line) <= width or line in phrases for line in lines)
+    assert len(lines) == {10: 6, 40: 3, 200: 1}[width]
 
 
 class Clock:

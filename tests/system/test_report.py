@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -17,8 +18,10 @@ import pytest
 from isogon.actors.environments.wordle import load_words
 from isogon.system.api import RunResult, evaluate, report, train
 from isogon.system.callbacks import Callback
+from isogon.system.cli import main
 from isogon.system.config.files import load_config
 from isogon.system.errors import ExitCode, explain
+from isogon.system.program import program
 from isogon.system.reports import ReportUnwritable
 from isogon.system.runs.directory import RunDirectory, RunDirectoryDamaged, RunDirectoryMissing
 
@@ -136,6 +139,9 @@ def test_train_leaves_a_report_whose_numbers_are_the_runs(trained: dict[str, Run
     for end in ("_low", "_high"):
         assert f"{result.summary[f'never_seen_vs_filter{end}']:+.3f}".replace("-", "−") in page.text
     assert f"{result.summary['never_seen_solved']:.1%}" in page.text
+    (table,) = re.findall(r"return, validation words (.*?) entropy search", page.text)
+    assert table.endswith(f" {shown(result.summary['validation_return'], 3)}")
+    assert "range of values −6 to 0 targets clipped 0.0%" in page.text
     last = RunDirectory.open(result.run_dir).read_metrics()[-1]
     learning = last['isogon_phase_seconds_total{phase="learning"}']
     assert f"learning {learning:,.1f} s, {learning / last['seconds']:.1%}" in page.text
@@ -206,7 +212,11 @@ def test_what_is_hostile_stays_text(copy: Callable[..., Path]) -> None:
 
 def test_a_name_that_is_no_utf8(copy: Callable[..., Path], tmp_path: Path) -> None:
     run = copy(name="plain").rename(os.fsdecode(os.fsencode(tmp_path) + b"/run-\xff"))
-    read(report([run]))
+    page = read(report([run]))
+    assert {"curves", "results", "games", "runs"} <= page.ids
+    # The byte that is no character is shown as a question mark, once where the run is named.
+    (card,) = re.findall(r"Runs and machines (\S+)", page.text)
+    assert card.endswith("/run-?")
 
 
 # Runs that are not done.
@@ -231,7 +241,8 @@ def test_a_run_that_failed(copy: Callable[..., Path]) -> None:
     (run / "summary.json").unlink()
     (run / "attempts" / "1" / "log.txt").write_text("2026 WorkFailed\nTraceback\nWorkFailed: no ROM\n\n")
     page = read(report([run]))
-    assert f"ended before its end (WorkFailed: no ROM): go on with isogon train --resume --run-dir {run}" in page.text
+    again = f"{program()} train --resume --run-dir {run}"
+    assert f"ended before its end (WorkFailed: no ROM): go on with {again}" in page.text
     assert {"curves", "games"} <= page.ids
 
 
@@ -309,6 +320,51 @@ def test_a_checkpoint_of_another_word_list(copy: Callable[..., Path], tmp_path: 
     assert "results" in page.ids
 
 
+def test_checkpoints_of_a_newer_format(copy: Callable[..., Path]) -> None:
+    run = copy()
+    for path in run.glob("checkpoints/*/manifest.json"):
+        content = json.loads(path.read_text())
+        del content["sha256"]
+        content["format_version"] += 1
+        content["sha256"] = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+        path.write_text(json.dumps(content))
+    heard = Heard()
+    page = read(report([run], callbacks=[heard]))
+    assert "No games are shown" in page.text
+    assert {"curves", "results", "time"} <= page.ids
+    assert any("format version 2" in line and "upgrade isogon" in line for line in heard.lines)
+
+
+def test_the_command_line_reports_every_run_that_it_can_read(
+    copy: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Going, failed, of another version: shown, with words and exit code 0. What is no run: a line, and its code."""
+
+    def ended(*runs: Path) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as end:
+            main(["report", *map(str, runs)])
+        out, err = capsys.readouterr()
+        return int(str(end.value.code)), out, err
+
+    going, failed, newer, foreign = copy("pole", "a"), copy("pole", "b"), copy("pole", "c"), copy("pole", "d")
+    with RunDirectory.open(going).hold():
+        code, out, _ = ended(going)
+    assert (code, f"{going}: It is still going (process {os.getpid()}" in out) == (0, True)
+    (failed / "summary.json").unlink()
+    code, out, _ = ended(failed)
+    again = f"{program()} train --resume --run-dir {failed}"
+    assert (code, f"{failed}: It ended before its end: go on with {again}" in out) == (0, True)
+    with (newer / "config.yaml").open("a") as file:
+        file.write("warp_drive: 9\n")
+    code, out, _ = ended(newer)
+    assert (code, f"{newer}: Its config is of another version of Isogon (unknown key warp_drive)" in out) == (0, True)
+    (foreign / "config.yaml").write_text("services: {web: {image: nginx}}\n")
+    code, out, err = ended(foreign)
+    assert (code, out) == (ExitCode.RUN_DIRECTORY, "")
+    assert err.startswith(f"isogon: run directory {foreign} is of another program")
+    assert len(err.splitlines()) == 1
+
+
 def test_an_attempt_of_a_newer_version(copy: Callable[..., Path]) -> None:
     run = copy()
     path = run / "attempts" / "1" / "attempt.json"
@@ -330,6 +386,10 @@ def test_what_cannot_be_reported_is_said(copy: Callable[..., Path], tmp_path: Pa
 
     refused(RunDirectoryMissing, ExitCode.RUN_DIRECTORY, "is not there", tmp_path / "nope")
     refused(RunDirectoryMissing, ExitCode.RUN_DIRECTORY, "no run directory", run, tmp_path / "empty")
+    refused(RunDirectoryMissing, ExitCode.RUN_DIRECTORY, "is a file", run / "config.yaml")
+    foreign = copy(name="foreign")
+    (foreign / "config.yaml").write_text("name: web\nservices: {web: {image: nginx}}\n")
+    refused(RunDirectoryMissing, ExitCode.RUN_DIRECTORY, "is of another program", foreign)
     refused(ValueError, ExitCode.CONFIG, "named twice", run, run / ".." / run.name)
     refused(ValueError, ExitCode.CONFIG, "no runs")
     refused(ReportUnwritable, ExitCode.PERMISSION, "is a folder", run, output=tmp_path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from isogon.actors.environments.wordle import build_vocabulary, load_words, split_words
+from isogon.actors.environments.wordle.misses import misses_of_return
 from isogon.actors.environments.wordle.patterns import COLOURS
 from isogon.learners.learner import GREEDY
 from isogon.learners.policy import QPolicy, build_policy
@@ -149,7 +151,15 @@ def test_a_line_chart_draws_the_numbers() -> None:
 def test_a_flat_line_and_a_single_point_can_be_drawn() -> None:
     for seconds in (np.array([0.0]), np.array([0.0, 1.0])):
         flat = np.full(len(seconds), 500.0)
-        ElementTree.fromstring(line_chart([Series("a", Spread(seconds, flat, flat, flat, 1), 0)], title="", x_label=""))
+        chart = line_chart([Series("a", Spread(seconds, flat, flat, flat, 1), 0)], title="", x_label="")
+        (line,) = points_of(chart, "polyline")
+        assert len(line) == len(seconds)
+        assert len({y for _, y in line}) == 1
+        *_, width, height = map(float, ElementTree.fromstring(chart).attrib["viewBox"].split())
+        assert all(0 < x < width and 0 < y < height for x, y in line)
+        # The axis has room above and below the line.
+        texts = [element.text or "" for element in ElementTree.fromstring(chart).iter("text")]
+        assert len({text for text in texts if text.isdigit()}) >= 3
 
 
 def test_a_bar_is_cut_by_share() -> None:
@@ -234,7 +244,7 @@ def test_a_head_without_distributions_gives_none(config: RunConfig) -> None:
     vocabulary = build_vocabulary(WORDS)
     game = play_games(policy_of(plain), vocabulary, np.array([3]))[0]
     assert all(turn.belief is None for turn in game.turns)
-    assert all(moment.image is None for moment in thoughts_of(game).moments)
+    assert all(moment.image is None for moment in thoughts_of(game, 1.0).moments)
 
 
 def turn(guess: str, *colours: int) -> Turn:
@@ -269,7 +279,7 @@ def test_games_share_a_branch_while_they_agree() -> None:
 def test_a_belief_keeps_its_mass_on_the_axis(count: int, bins: int, random: Any) -> None:
     weights = np.array([random.random() + 1e-6 for _ in range(bins)])
     belief = Belief(np.linspace(-6, 0, bins + 1), weights / weights.sum())
-    bars = solving_guess(belief, count)
+    bars = solving_guess(belief, count, 1.0)
     assert sum(probability for *_, probability in bars) == pytest.approx(1)
     assert all(0.5 <= left <= right <= 7.5 for left, right, _ in bars)
     assert all(one[1] <= other[0] + 1e-9 for one, other in pairwise(bars))
@@ -279,9 +289,33 @@ def test_the_solving_guess_of_a_certain_belief() -> None:
     certain = np.zeros(12)
     certain[-3] = 1.0  # The bin from -1.5 to -1: one more guess before the solving one.
     ((left, right),) = [
-        (left, right) for left, right, p in solving_guess(Belief(np.linspace(-6, 0, 13), certain), 2) if p
+        (left, right) for left, right, p in solving_guess(Belief(np.linspace(-6, 0, 13), certain), 2, 1.0) if p
     ]
     assert (left, right) == pytest.approx((4.0, 4.5))
+
+
+@pytest.mark.parametrize("discount", [0.0, 0.5, 0.9, 1.0])
+def test_misses_of_a_discounted_return(discount: float) -> None:
+    for misses in range(1 if discount == 0 else 6):
+        value = -sum(discount**k for k in range(misses))
+        assert misses_of_return(value, discount) == pytest.approx(misses)
+    rising = misses_of_return(np.linspace(0.5, -20, 50), discount)
+    assert np.isfinite(rising).all()
+    assert (np.diff(rising) >= 0).all()
+
+
+@pytest.mark.parametrize("discount", [0.5, 0.9, 1.0])
+def test_the_axis_holds_under_any_discount(discount: float) -> None:
+    """A belief that is sure of one more miss after two guesses: solved with the fourth, whatever a miss is worth."""
+    value = -1.0
+    edges = np.array([value - 0.01, value + 0.01, value + 0.02])
+    belief = Belief(edges, np.array([1.0, 0.0]))
+    (left, right, share), *_ = [bar for bar in solving_guess(belief, 2, discount) if bar[2]]
+    assert share == 1
+    assert left < 4 < right
+    played = turn("crane", 0, 0, 0, 0, 0)
+    game = Game("slate", (played, played, replace(played, value=value, belief=belief)))
+    assert thoughts_of(game, discount).moments[2].expected == pytest.approx(4, abs=1e-3)
 
 
 # Results.
@@ -312,4 +346,4 @@ def test_a_tie_is_called_a_tie(config: RunConfig, low: float, high: float, words
 def test_a_summary_that_lacks_figures_leaves_dashes(config: RunConfig) -> None:
     (group,) = group_runs([run_data(config, summary={"never_seen_return": "nonsense"})])
     (table,) = tables([Result(group, group.runs[0].summary)])
-    assert [row.cells[1:] for row in table.rows] == [("–",) * 5]
+    assert [row.cells[1:] for row in table.rows] == [("–",) * 6]
