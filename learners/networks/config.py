@@ -27,4 +27,10 @@ class LetterTiedConfig(Settings):
     dense_channels: int = Field(2, ge=0, description="channels to which untied letter weights are added")
 
 
-NetworkConfig: TypeAlias = Annotated[MLPConfig | LetterTiedConfig, Field(discriminator="kind")]
+class LetterBeliefConfig(LetterTiedConfig):
+    """Wordle: as letter_tied, by a player that also weighs which words of the list each board leaves likely."""
+
+    kind: Literal["letter_belief"] = "letter_belief"  # type: ignore[assignment]
+
+
+NetworkConfig: TypeAlias = Annotated[MLPConfig | LetterTiedConfig | LetterBeliefConfig, Field(discriminator="kind")]
