@@ -27,4 +27,15 @@ class LetterTiedConfig(Settings):
     dense_channels: int = Field(2, ge=0, description="channels to which untied letter weights are added")
 
 
-NetworkConfig: TypeAlias = Annotated[MLPConfig | LetterTiedConfig, Field(discriminator="kind")]
+class LetterUntiedConfig(Settings):
+    """Wordle: as letter_tied, but each letter, position and count has weights of its own: for comparisons."""
+
+    kind: Literal["letter_untied"] = "letter_untied"
+    hidden: int = Field(256, ge=1, description="units of each of the two board layers")
+    channels: int = Field(8, ge=1, description="scores a letter gets at each position")
+
+
+WORD_NETWORKS = ("letter_tied", "letter_untied")
+"""Kinds that read Wordle boards and score words."""
+
+NetworkConfig: TypeAlias = Annotated[MLPConfig | LetterTiedConfig | LetterUntiedConfig, Field(discriminator="kind")]

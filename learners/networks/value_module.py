@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -14,9 +15,12 @@ from ..values.build import build_head
 from ..values.config import ValueConfig
 from ..values.head import ValueHead
 from ..values.kinds import HeadLoss, Target
-from .config import LetterTiedConfig, NetworkConfig
+from .config import LetterTiedConfig, LetterUntiedConfig, NetworkConfig
 from .letter_tied import LetterTiedTorso, WordScorer
+from .letter_untied import LetterUntiedTorso
 from .mlp import MLPTorso
+
+Torso: TypeAlias = LetterTiedTorso | LetterUntiedTorso | MLPTorso
 
 
 class ValueModule(nn.Module):
@@ -28,10 +32,10 @@ class ValueModule(nn.Module):
         num_actions: A.
     """
 
-    torso: LetterTiedTorso | MLPTorso
+    torso: Torso
     head: ValueHead
 
-    def __init__(self, torso: LetterTiedTorso | MLPTorso, head: ValueHead, num_actions: int) -> None:
+    def __init__(self, torso: Torso, head: ValueHead, num_actions: int) -> None:
         super().__init__()
         self.num_actions = num_actions
         self.torso = torso
@@ -83,12 +87,16 @@ def build_value_module(
     Raises:
         ValueError: the network cannot read this environment, or the value config lacks something.
     """
-    if isinstance(network, LetterTiedConfig):
+    if isinstance(network, LetterTiedConfig | LetterUntiedConfig):
         if spec.action_words is None:
-            raise ValueError(f"network letter_tied reads words, and {spec.name} has none: use the network mlp")
+            raise ValueError(f"network {network.kind} reads words, and {spec.name} has none: use the network mlp")
         if value.form != "tilt":
-            raise ValueError(f"network letter_tied scores words, and value.form is {value.form}: it must be tilt")
-        torso: LetterTiedTorso | MLPTorso = LetterTiedTorso(network, generator)
+            raise ValueError(f"network {network.kind} scores words, and value.form is {value.form}: it must be tilt")
+        torso: Torso
+        if isinstance(network, LetterTiedConfig):
+            torso = LetterTiedTorso(network, generator)
+        else:
+            torso = LetterUntiedTorso(network, generator)
         scorer = WordScorer(network, spec.action_words, generator)
     else:
         torso, scorer = MLPTorso(network, spec, generator), None

@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from ...actors.config import ActorsConfig
 from ...actors.environments.config import EnvironmentConfig
-from ...learners.networks.config import MLPConfig, NetworkConfig
+from ...learners.networks.config import WORD_NETWORKS, MLPConfig, NetworkConfig
 from ...learners.q_learning_config import QLearningConfig
 from ...learners.replay.config import ReplayConfig
 from ...learners.settings import Settings, may_change_on_resume
@@ -109,13 +109,14 @@ class RunConfig(Settings):
 
     @model_validator(mode="after")
     def _check(self) -> RunConfig:
-        if self.environment.kind == "gymnasium" and self.network.kind == "letter_tied":
+        if self.environment.kind == "gymnasium" and self.network.kind in WORD_NETWORKS:
             raise ValueError(
-                "network.kind is letter_tied, which reads Wordle boards: use mlp for a Gymnasium environment"
+                f"network.kind is {self.network.kind}, which reads Wordle boards: use mlp for a Gymnasium environment"
             )
-        if self.network.kind == "letter_tied" and self.value.form != "tilt":
+        if self.network.kind in WORD_NETWORKS and self.value.form != "tilt":
+            form = self.value.form
             raise ValueError(
-                f"network.kind is letter_tied, which scores words: value.form must be tilt, not {self.value.form}"
+                f"network.kind is {self.network.kind}, which scores words: value.form must be tilt, not {form}"
             )
         if self.offline and self.environment.kind != "wordle":
             raise ValueError("offline is set: there is a data policy for Wordle only")

@@ -1,0 +1,102 @@
+"""The end of `isogon compare`: its tables."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+from .compare_output import MODES
+
+_TITLES = {"tied": "weights shared by all letters", "untied": "each letter with weights of its own"}
+_BUDGETS = {"steps": "Equal steps", "time": "Equal CPU time"}
+_PIPE_WIDTH = 120
+
+
+def print_outcome(outcome: Mapping[str, Any]) -> None:
+    """Print tables and notes."""
+    # A pipe has no width: lines are as long as the tables need.
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else _PIPE_WIDTH)
+    with console.capture() as captured:
+        console.print(_players(outcome))
+        for table in outcome["tables"]:
+            for budget in _BUDGETS:
+                if rows := [row for row in table["rows"] if row["budget"] == budget]:
+                    console.print(_table(table, budget, rows))
+        for note in _notes(outcome):
+            console.print(note, markup=False, soft_wrap=True)
+    for line in captured.get().splitlines():
+        print(line.rstrip())
+
+
+def _players(outcome: Mapping[str, Any]) -> Table:
+    table = Table(title=f"Without learning, {outcome['words']} never-seen words", box=SIMPLE_HEAD, title_justify="left")
+    table.add_column("player")
+    for column in ("return", "over perfect filtering", "solved"):
+        table.add_column(column, justify="right")
+    for row in outcome["players"]:
+        gain = "" if row["player"] == "perfect filtering" else _interval(row, "gain")
+        table.add_row(row["player"], f"{row['return']:.3f}", gain, f"{row['solved']:.1%}")
+    return table
+
+
+def _table(content: Mapping[str, Any], budget: str, rows: Sequence[Mapping[str, Any]]) -> Table:
+    table = Table(title=f"{_BUDGETS[budget]}, {_TITLES[content['table']]}", box=SIMPLE_HEAD, title_justify="left")
+    table.add_column("loss")
+    for column in ("return", "over perfect filtering", "against hl_gauss", "updates", "CPU s"):
+        table.add_column(column, justify="right", no_wrap=column == "against hl_gauss")
+    if budget == "steps":
+        table.add_column("CQL weight, rate", justify="right")
+    mode = None
+    for row in rows:
+        if row["mode"] != mode:
+            mode = row["mode"]
+            table.add_row(f"[bold]{MODES[mode]}[/bold]")
+        updates = f"{row['updates']:,}{' (same runs)' if row['same_runs'] and row['verdict'] else ''}"
+        cells = [
+            f"  {row['loss']}",
+            f"{row['return']:.3f}",
+            _interval(row, "gain"),
+            _against(row),
+            updates,
+            f"{row['cpu_seconds']:.1f}",
+        ]
+        if budget == "steps":
+            cells.append(f"{row['cql_weight']:g}, {row['learning_rate']:g}{' *' if row['edges'] else ''}")
+        table.add_row(*cells)
+    return table
+
+
+def _notes(outcome: Mapping[str, Any]) -> list[str]:
+    notes = [
+        "return: minus the number of guesses before the solving one, -6 where none solves; mean over seeds and words.",
+        "over perfect filtering: word by word; 95 % BCa bootstrap over words.",
+        "against hl_gauss: 95 % interval over seeds and words; a tie where it holds 0.",
+        "CPU s: median CPU time of a run's training, which other work on the machine hardly changes.",
+    ]
+    rows = [(table["table"], row) for table in outcome["tables"] for row in table["rows"]]
+    for name, row in rows:
+        if row["budget"] == "steps":
+            where = f"{row['loss']}, {MODES[row['mode']]}{', untied' if name == 'untied' else ''}"
+            notes += [f"* {where}: {edge}: a better one may lie beyond" for edge in row["edges"]]
+    notes += [f"failed: {name}: {reason}" for name, reason in outcome["failed"].items()]
+    notes += [
+        f"{outcome['runs']} runs, {outcome['cpu_seconds'] / 60:.0f} min of CPU time; this session took "
+        f"{outcome['seconds'] / 60:.1f} min on {outcome['machine']}",
+        f"figures in {outcome['file']}",
+    ]
+    return notes
+
+
+def _against(row: Mapping[str, Any]) -> str:
+    if row["verdict"] is None:
+        return ""
+    return f"{row['verdict']} {_interval(row, 'against')}"
+
+
+def _interval(row: Mapping[str, Any], name: str) -> str:
+    return f"{row[name]:+.2f} \\[{row[f'{name}_low']:+.2f}, {row[f'{name}_high']:+.2f}]"
