@@ -18,11 +18,12 @@ from .callbacks import Callback
 from .compare.config import CompareConfig
 from .compare.directory import ComparisonDirectory
 from .compare.outcome import build_outcome
+from .compare.plan import Failed, Trial, wanted_trials
 from .compare.runners import ray_runner
-from .compare.session import Watcher, run_comparison
+from .compare.session import Watcher, done_results, run_comparison
 from .config.files import check_resume
 from .config.run import RunConfig
-from .errors import check_device, check_port_free, explain
+from .errors import ExitCode, UserError, check_device, check_port_free, explain
 from .evaluation import check_poolable, play_evaluation, play_opponents, summarise
 from .operations.machine import usable_cores
 from .reports import RunData, build_page, check_each_once, read_run, render, write_report
@@ -198,15 +199,15 @@ def compare(
         watcher: told what happens.
 
     Returns:
-        What `compare.outcome.build_outcome` gives, with ``directory, file, seconds`` of this session, ``machine,
-        versions``; ``file``, compare.json, holds it too.
+        What `compare.outcome.build_outcome` gives, with ``sessions``, the time that it took (see
+        `ComparisonDirectory.sessions`), ``machine, versions, directory, file``; ``file``, compare.json, holds the rest.
 
     Raises:
         ValueError: a directory that holds something else, or a comparison with another config.
         RuntimeError: a Ray that does not start.
         OSError: the disk is full, ...; the runs that are done stay.
     """
-    began, watcher = time.monotonic(), watcher or Watcher()
+    watcher = watcher or Watcher()
     if directory is None:
         at = ComparisonDirectory.begin_next(RUNS, config)
     else:
@@ -216,15 +217,20 @@ def compare(
         if changed := at.changed_versions():
             watcher.on_message(f"it began with other versions ({'; '.join(changed)}): runs may differ by that too")
         base = next(iter(config.tables.values())).base
-        with ray_runner(base.ray, jobs or usable_cores()) as runner:
-            results, failed = run_comparison(config, at, runner, watcher)
+        results, failed = done_results(config, at), dict[Trial, Failed]()
+        if wanted_trials(config, results):
+            with ray_runner(base.ray, jobs or usable_cores()) as runner:
+                results, failed = run_comparison(config, at, runner, watcher)
+        if failed and not results:
+            reason = next(iter(failed.values())).reason
+            raise UserError(ExitCode.WORKER_FAILED, f"none of {len(failed)} runs came to its end; the first: {reason}")
         watcher.on_message("playing the never-seen words without learning")
         assert isinstance(base.environment, WordleConfig)
         assert base.offline is not None
         opponents = play_opponents(base.environment, base.evaluation.filter_games, base.offline.smart_share)
         outcome = {
             **build_outcome(config, results, failed, opponents),
-            "seconds": round(time.monotonic() - began, 1),
+            "sessions": at.sessions(),
             "machine": describe_machine(),
             "versions": installed_versions(),
         }

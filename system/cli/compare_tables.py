@@ -36,7 +36,7 @@ def print_outcome(outcome: Mapping[str, Any]) -> None:
 def _players(outcome: Mapping[str, Any]) -> Table:
     table = Table(title=f"Without learning, {outcome['words']} never-seen words", box=SIMPLE_HEAD, title_justify="left")
     table.add_column("player")
-    for column in ("return", "over perfect filtering", "solved"):
+    for column in ("return", "over filtering", "solved"):
         table.add_column(column, justify="right")
     for row in outcome["players"]:
         gain = "" if row["player"] == "perfect filtering" else _interval(row, "gain")
@@ -47,10 +47,10 @@ def _players(outcome: Mapping[str, Any]) -> Table:
 def _table(content: Mapping[str, Any], budget: str, rows: Sequence[Mapping[str, Any]]) -> Table:
     table = Table(title=f"{_BUDGETS[budget]}, {_TITLES[content['table']]}", box=SIMPLE_HEAD, title_justify="left")
     table.add_column("loss")
-    for column in ("return", "over perfect filtering", "against hl_gauss", "updates", "CPU s"):
+    for column in ("return", "over filtering", "against hl_gauss", "updates", "CPU s"):
         table.add_column(column, justify="right", no_wrap=column == "against hl_gauss")
     if budget == "steps":
-        table.add_column("CQL weight, rate", justify="right")
+        table.add_column("CQL, rate", justify="right")
     mode = None
     for row in rows:
         if row["mode"] != mode:
@@ -74,19 +74,25 @@ def _table(content: Mapping[str, Any], budget: str, rows: Sequence[Mapping[str, 
 def _notes(outcome: Mapping[str, Any]) -> list[str]:
     notes = [
         "return: minus the number of guesses before the solving one, -6 where none solves; mean over seeds and words.",
-        "over perfect filtering: word by word; 95 % BCa bootstrap over words.",
+        "over filtering: gain over perfect filtering, word by word; 95 % BCa bootstrap over words.",
         "against hl_gauss: 95 % interval over seeds and words; a tie where it holds 0.",
-        "CPU s: median CPU time of a run's training, which other work on the machine hardly changes.",
+        "CPU s: median CPU time of a run's training. CQL, rate: tuned regulariser's weight and learning rate.",
     ]
     rows = [(table["table"], row) for table in outcome["tables"] for row in table["rows"]]
     for name, row in rows:
         if row["budget"] == "steps":
             where = f"{row['loss']}, {MODES[row['mode']]}{', untied' if name == 'untied' else ''}"
+            if len(row["seeds"]) < outcome["seeds"]:
+                notes.append(f"{where}: {len(row['seeds'])} of {outcome['seeds']} seeds, since the others failed")
             notes += [f"* {where}: {edge}: a better one may lie beyond" for edge in row["edges"]]
     notes += [f"failed: {name}: {reason}" for name, reason in outcome["failed"].items()]
+    if outcome["failed"]:
+        notes.append("the same command tries what failed again")
+    sessions = outcome["sessions"]
+    minutes = sum(session["seconds"] for session in sessions) / 60
     notes += [
-        f"{outcome['runs']} runs, {outcome['cpu_seconds'] / 60:.0f} min of CPU time; this session took "
-        f"{outcome['seconds'] / 60:.1f} min on {outcome['machine']}",
+        f"{outcome['runs']} runs in {minutes:.1f} min{f' of {len(sessions)} sessions' if len(sessions) > 1 else ''}, "
+        f"{outcome['cpu_seconds'] / 60:.1f} min of CPU time, on {outcome['machine']}",
         f"figures in {outcome['file']}",
     ]
     return notes

@@ -144,6 +144,8 @@ def load_comparison(
             if key == own or key.startswith(f"{own}."):
                 raise ConfigError(f"--set {override}: {own} is set by the comparison itself: {why}")
     chosen = tuple(loss for loss in LOSSES if not losses or loss in losses or loss == REFERENCE)
+    if seeds is not None and seeds < 2:
+        raise ConfigError(f"seeds is {seeds}: at least 2 are needed, to tell a difference from chance")
     untied = tuple(loss for loss in chosen if loss in _UNTIED_LOSSES)
     wanted = tables or tuple(_PRESETS)
     try:
@@ -160,7 +162,7 @@ def load_comparison(
             rest["seeds"] = tuple(range(seeds))
         return CompareConfig.model_validate({**given, **rest})
     except ValidationError as error:
-        problems = [f"{'.'.join(map(str, one['loc']))} {one['msg']}".strip() for one in error.errors()]
+        problems = [one["msg"].removeprefix("Value error, ") for one in error.errors()]
         raise ConfigError("\n".join(problems)) from error
 
 

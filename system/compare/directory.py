@@ -3,6 +3,7 @@
 ::
 
     comparison.json        the settings
+    sessions.json          how long it was worked on, and how many runs were made in that time
     results/<trial>.json   what a run came to, once it is done
     runs/<trial>/          its run directory
     compare.json           the tables, once all is done
@@ -11,7 +12,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -20,7 +21,9 @@ from typing import Any
 import filelock
 from pydantic import ValidationError
 
-from ..config.files import ResumeRefused, resume_changes
+from ..config.files import ResumeRefused
+from ..config.problems import shown
+from ..reports.groups import flatten
 from ..runs.atomic_files import create_numbered, remove_leftovers, write_atomically
 from ..runs.attempts import without_infinities
 from ..runs.checkpoints import installed_versions
@@ -30,6 +33,9 @@ from .plan import Result, Trial
 
 _FORMAT = 1
 _SETTINGS = "comparison.json"
+_MAY_DIFFER = (["ray"], ["metrics"])
+"""Parts of the tables' bases that do not change what runs come to."""
+_MOST_CHANGES = 5
 
 
 class ComparisonDirectory:
@@ -121,6 +127,16 @@ class ComparisonDirectory:
         """Write what a run came to, whole or not at all."""
         write_atomically(self._result_file(trial), json.dumps(asdict(result)) + "\n")
 
+    def sessions(self) -> list[dict[str, float]]:
+        """``seconds, runs`` of each time that the comparison was worked on, up to its last result."""
+        path = self.path / "sessions.json"
+        sessions: list[dict[str, float]] = _read(path)["sessions"] if path.exists() else []
+        return sessions
+
+    def write_sessions(self, sessions: Sequence[Mapping[str, float]]) -> None:
+        """Write what `sessions` gives."""
+        write_atomically(self.path / "sessions.json", json.dumps({"sessions": list(sessions)}) + "\n")
+
     def write_outcome(self, outcome: Mapping[str, Any]) -> Path:
         """Write compare.json, whole or not at all, and say where it is."""
         path = self.path / "compare.json"
@@ -139,10 +155,16 @@ def _check_same(settings: Path, config: CompareConfig) -> None:
         before = CompareConfig.model_validate(content["settings"])
     except (KeyError, ValidationError) as error:
         raise RunDirectoryDamaged(f"{settings} is not as it was written: begin a new comparison") from error
-    if changed := resume_changes(before, config):
+    then, now = (flatten(one.model_dump(mode="json")) for one in (before, config))
+    changed = [
+        f"{key}: {shown(then.get(key))} -> {shown(now.get(key))}"
+        for key in sorted(then.keys() | now.keys())
+        if then.get(key) != now.get(key) and key.split(".")[2:3] not in _MAY_DIFFER
+    ]
+    if changed:
         raise ResumeRefused(
-            f"{settings.parent} holds a comparison with other settings, and {'; '.join(changed)}: leave that as it "
-            "was, or name another directory"
+            f"{settings.parent} holds a comparison with other settings, and {'; '.join(changed[:_MOST_CHANGES])}: "
+            "leave that as it was, or name another directory"
         )
 
 

@@ -21,19 +21,21 @@ def build_outcome(
     """All that a comparison came to.
 
     Returns:
-        ``words``, how many never-seen words were played; ``players``, those without learning; ``tables``, a list of
-        ``table, updates, rows``; ``tuning``, all tuning runs with their validation return; ``failed``, runs with the
-        reason; ``runs`` and ``cpu_seconds`` of all runs together. A row has ``mode, loss, budget`` (``steps`` or
-        ``time``), ``updates``, ``env_steps``, ``cpu_seconds`` (median of the seeds' training), ``seeds``, ``return``,
-        ``solved``, ``gain`` over perfect filtering with ``gain_low, gain_high``, ``against`` the reference loss with
-        ``against_low, against_high`` and ``verdict`` (all None for the reference itself), ``cql_weight``,
-        ``learning_rate``, ``edges``, ``same_runs`` (whether a row at equal time is of the runs at equal steps) and
-        ``return_by_seed``.
+        ``words``, how many never-seen words were played, and ``seeds``; ``players``, those without learning;
+        ``tables``, a list of ``table, updates, rows``; ``tuning``, all tuning runs with their validation return;
+        ``failed``, runs with the reason; ``runs`` and ``cpu_seconds`` of all runs together.
+
+        A row has ``mode, loss, budget`` (``steps`` or ``time``), ``updates``, ``env_steps``, ``cpu_seconds`` (median of
+        the seeds' training), ``seeds``, ``return``, ``solved``, ``gain`` over perfect filtering with ``gain_low,
+        gain_high``, ``against`` the reference loss with ``against_low, against_high`` and ``verdict`` (all None for the
+        reference itself), ``cql_weight``, ``learning_rate``, ``edges``, ``same_runs`` (whether a row at equal time is
+        of the runs at equal steps), ``return_by_seed`` and ``run_dirs``.
     """
     filtering = opponents.filtering.mean(axis=1)
     plans = {arm: plan_arm(config, arm, results, failed) for arm in arms_of(config)}
     return {
         "words": len(filtering),
+        "seeds": len(config.seeds),
         "players": [
             _player("data policy", opponents.data_policy.mean(axis=1), filtering, opponents.data_policy),
             _player("perfect filtering", filtering, filtering, opponents.filtering),

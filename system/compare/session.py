@@ -6,6 +6,7 @@ ends, or twice a second, so that whoever watches sees time pass.
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 from .config import CompareConfig
@@ -50,6 +51,7 @@ def run_comparison(
     """
     results, failed = done_results(config, directory), dict[Trial, Failed]()
     handed_out: set[Trial] = set()
+    earlier, began, already = directory.sessions(), time.monotonic(), len(results)
     watcher.on_begin(len(results), expected_trials(config, results))
     while True:
         for trial in wanted_trials(config, results, failed):
@@ -67,6 +69,8 @@ def run_comparison(
             else:
                 directory.write_result(trial, outcome)
                 results[trial] = outcome
+                session = {"seconds": round(time.monotonic() - began, 1), "runs": len(results) - already}
+                directory.write_sessions([*earlier, session])
                 watcher.on_result(trial, outcome, len(results), expected_trials(config, results, failed))
 
 
