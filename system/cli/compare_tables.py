@@ -34,7 +34,13 @@ def print_outcome(outcome: Mapping[str, Any]) -> None:
 
 
 def _players(outcome: Mapping[str, Any]) -> Table:
-    table = Table(title=f"Without learning, {outcome['words']} never-seen words", box=SIMPLE_HEAD, title_justify="left")
+    table = Table(
+        title=f"Without learning, {outcome['words']} never-seen words",
+        box=SIMPLE_HEAD,
+        title_justify="left",
+        collapse_padding=True,
+        pad_edge=False,
+    )
     table.add_column("player")
     for column in ("return", "over filtering", "solved"):
         table.add_column(column, justify="right")
@@ -45,7 +51,13 @@ def _players(outcome: Mapping[str, Any]) -> Table:
 
 
 def _table(content: Mapping[str, Any], budget: str, rows: Sequence[Mapping[str, Any]]) -> Table:
-    table = Table(title=f"{_BUDGETS[budget]}, {_TITLES[content['table']]}", box=SIMPLE_HEAD, title_justify="left")
+    table = Table(
+        title=f"{_BUDGETS[budget]}, {_TITLES[content['table']]}",
+        box=SIMPLE_HEAD,
+        title_justify="left",
+        collapse_padding=True,
+        pad_edge=False,
+    )
     table.add_column("loss")
     for column in ("return", "over filtering", "against hl_gauss", "updates", "CPU s"):
         table.add_column(column, justify="right", no_wrap=column == "against hl_gauss")

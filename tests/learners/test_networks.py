@@ -317,7 +317,7 @@ def test_what_is_learnt_of_some_letters_changes_others_only_where_weights_are_ti
     with torch.no_grad():
         for parameter in network.parameters():
             if parameter.grad is not None:
-                parameter -= 0.1 * parameter.grad
+                parameter.sub_(0.1 * parameter.grad)
     moved = (network(board)["letters"] - before)[0].abs().sum(1) > 1e-6
     assert moved[features].all()
     assert bool(moved[~features].any()) is tied
@@ -327,10 +327,10 @@ def test_untied_letters_learn_from_boards_like_the_tied_ones() -> None:
     """Both networks read the same 422 bits, through which a board's colours reach every score."""
     module = build_value_module(LetterUntiedConfig(hidden=16), TILT, WORDLE_SPEC, seeded())
     boards = boards_like_games(0)
-    values = module.head.form.scorer.all(module.torso(boards))
+    values = module.head.values(module.torso(boards))
     assert values.shape == (30, WORDLE_SPEC.num_actions)
     repainted = {**boards, "colours": torch.where(boards["colours"] == 0, 1, boards["colours"])}
-    changed = (module.head.form.scorer.all(module.torso(repainted)) != values).any(1)
+    changed = (module.head.values(module.torso(repainted)) != values).any(1)
     played = (boards["colours"] == 0).flatten(1).any(1)
     assert torch.equal(changed, played)
 
