@@ -7,6 +7,7 @@ minus perfect filtering's mean over many games of that word; the interval is a b
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -94,6 +95,36 @@ def check_poolable(configs: Sequence[RunConfig]) -> None:
         raise ValueError(f"runs have the seed {twice[0]} twice: pool runs of different seeds, each once")
 
 
+@dataclass(frozen=True, eq=False)
+class Opponents:
+    """Returns of the players without learning on the never-seen words; all of them know the whole list.
+
+    Attributes:
+        filtering: ``[words, games]``, perfect filtering.
+        data_policy: ``[words, games]``, the players of the offline games.
+        entropy_search: ``[words]``, one-step entropy search, which always plays alike.
+    """
+
+    filtering: np.ndarray
+    data_policy: np.ndarray
+    entropy_search: np.ndarray
+
+
+def play_opponents(environment: WordleConfig, games: int, smart_share: float) -> Opponents:
+    """Let the players without learning play each never-seen word ``games`` times.
+
+    Their streams hang on the split, not on a run's seed: all runs meet the same opponents.
+    """
+    vocabulary = build_vocabulary(load_words(environment.word_list))
+    answers = split_words(vocabulary.words, environment).never_seen
+    seed = environment.split_seed
+    return Opponents(
+        filter_returns(vocabulary, answers, games, stream(seed, "perfect filtering")),
+        data_policy_returns(vocabulary, answers, games, smart_share, stream(seed, "data policy")),
+        entropy_search_returns(vocabulary, answers),
+    )
+
+
 def mean_interval(sample: np.ndarray) -> tuple[float, float]:
     """95 % BCa bootstrap interval of the mean of ``sample [M]`` (Efron 1987); of a constant sample the constant."""
     if np.ptp(sample) == 0:
@@ -107,13 +138,9 @@ def mean_interval(sample: np.ndarray) -> tuple[float, float]:
 def _wordle_summary(
     config: RunConfig, environment: WordleConfig, played: Sequence[Mapping[str, Scores]]
 ) -> dict[str, Any]:
-    vocabulary = build_vocabulary(load_words(environment.word_list))
-    answers = split_words(vocabulary.words, environment).never_seen
-    games = config.evaluation.filter_games
-    # The opponents' streams hang on the split, not on the run's seed: all runs meet the same ones.
-    filtering = filter_returns(vocabulary, answers, games, stream(environment.split_seed, "perfect filtering"))
     smart = config.offline.smart_share if config.offline else 0.5
-    data = data_policy_returns(vocabulary, answers, games, smart, stream(environment.split_seed, "data policy"))
+    opponents = play_opponents(environment, config.evaluation.filter_games, smart)
+    filtering, data = opponents.filtering, opponents.data_policy
     never_seen = np.stack([scores["never_seen"]["return"] for scores in played])
     seen = np.stack([scores["seen"]["return"] for scores in played])
     gain = never_seen.mean(0) - filtering.mean(1)
@@ -131,5 +158,5 @@ def _wordle_summary(
         "validation_return": float(np.stack([scores["validation"]["return"] for scores in played]).mean()),
         "data_policy_return": float(data.mean()),
         "data_policy_solved": float((data > _UNSOLVED).mean()),
-        "entropy_search_return": float(entropy_search_returns(vocabulary, answers).mean()),
+        "entropy_search_return": float(opponents.entropy_search.mean()),
     }

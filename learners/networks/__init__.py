@@ -1,8 +1,9 @@
 """Networks: torsos, which encode observations, and `ValueModule`, a torso with its value head."""
 
-from .config import LetterBeliefConfig, LetterTiedConfig, MLPConfig, NetworkConfig
+from .config import LetterBeliefConfig, LetterTiedConfig, LetterUntiedConfig, MLPConfig, NetworkConfig
 from .letter_belief import BeliefScorer, LetterBeliefTorso
 from .letter_tied import LetterTiedTorso, WordScorer
+from .letter_untied import LetterUntiedTorso
 from .mlp import MLPTorso
 from .value_module import ValueModule, build_value_module
 
@@ -12,6 +13,8 @@ __all__ = [
     "LetterBeliefTorso",
     "LetterTiedConfig",
     "LetterTiedTorso",
+    "LetterUntiedConfig",
+    "LetterUntiedTorso",
     "MLPConfig",
     "MLPTorso",
     "NetworkConfig",

@@ -24,7 +24,7 @@ from ..encodings.words import (
     word_features,
 )
 from ..values.forms import Hidden
-from .config import LetterTiedConfig
+from .config import LetterTiedConfig, WordNetworkConfig
 from .initialise import initialise_linear
 
 CELL_FEATURES = 3 + 2 * COUNTS + GUESSES
@@ -130,7 +130,7 @@ class WordScorer(nn.Module):
     features_of: torch.Tensor
     features_there: torch.Tensor
 
-    def __init__(self, config: LetterTiedConfig, words: Sequence[str], generator: torch.Generator) -> None:
+    def __init__(self, config: WordNetworkConfig, words: Sequence[str], generator: torch.Generator) -> None:
         super().__init__()
         features = word_features(words)
         # A word has at most ten of the 208 features; a pair needs only those. Shorter rows are filled with weight 0.
@@ -179,7 +179,9 @@ class WordScorer(nn.Module):
     def _board(self, hidden: Hidden) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Letters' channels ``[B, 208, R]``, slopes and thresholds ``[B, R]``."""
         if isinstance(hidden, torch.Tensor):
-            raise ValueError(f"hidden is a tensor {list(hidden.shape)}: words are scored on what LetterTiedTorso gives")
+            raise ValueError(
+                f"hidden is a tensor {list(hidden.shape)}: words are scored on what torsos of letters give, by letter"
+            )
         return hidden["letters"], self.slope(hidden["features"]), self.threshold(hidden["features"])
 
 

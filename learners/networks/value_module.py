@@ -15,12 +15,20 @@ from ..values.build import build_head
 from ..values.config import ValueConfig
 from ..values.head import ValueHead
 from ..values.kinds import HeadLoss, Target
-from .config import LetterBeliefConfig, LetterTiedConfig, NetworkConfig
+from .config import (
+    LetterBeliefConfig,
+    LetterTiedConfig,
+    LetterUntiedConfig,
+    MLPConfig,
+    NetworkConfig,
+    WordNetworkConfig,
+)
 from .letter_belief import BeliefScorer, LetterBeliefTorso
 from .letter_tied import LetterTiedTorso, WordScorer
+from .letter_untied import LetterUntiedTorso
 from .mlp import MLPTorso
 
-Torso: TypeAlias = LetterTiedTorso | LetterBeliefTorso | MLPTorso
+Torso: TypeAlias = LetterTiedTorso | LetterBeliefTorso | LetterUntiedTorso | MLPTorso
 
 
 class ValueModule(nn.Module):
@@ -91,18 +99,20 @@ def build_value_module(
     """
     torso: Torso
     scorer: WordScorer | None
-    if isinstance(network, LetterTiedConfig):
+    if isinstance(network, WordNetworkConfig):
         if spec.action_words is None:
             raise ValueError(f"network {network.kind} reads words, and {spec.name} has none: use the network mlp")
         if value.form != "tilt":
             raise ValueError(f"network {network.kind} scores words, and value.form is {value.form}: it must be tilt")
-        if isinstance(network, LetterBeliefConfig):
-            torso = LetterBeliefTorso(network, spec.action_words, generator)
-            scorer = BeliefScorer(network, spec.action_words, generator)
-        else:
-            torso = LetterTiedTorso(network, generator)
-            scorer = WordScorer(network, spec.action_words, generator)
-    else:
-        torso, scorer = MLPTorso(network, spec, generator), None
+    words = spec.action_words or ()
+    match network:
+        case LetterTiedConfig():
+            torso, scorer = LetterTiedTorso(network, generator), WordScorer(network, words, generator)
+        case LetterUntiedConfig():
+            torso, scorer = LetterUntiedTorso(network, generator), WordScorer(network, words, generator)
+        case LetterBeliefConfig():
+            torso, scorer = LetterBeliefTorso(network, words, generator), BeliefScorer(network, words, generator)
+        case MLPConfig():
+            torso, scorer = MLPTorso(network, spec, generator), None
     head = build_head(value, torso.features, spec.num_actions, scorer=scorer, generator=generator)
     return ValueModule(torso, head, spec.num_actions)

@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from ...actors.config import ActorsConfig
 from ...actors.environments.config import EnvironmentConfig
-from ...learners.networks.config import LetterTiedConfig, MLPConfig, NetworkConfig
+from ...learners.networks.config import MLPConfig, NetworkConfig, WordNetworkConfig
 from ...learners.q_learning_config import QLearningConfig
 from ...learners.replay.config import ReplayConfig
 from ...learners.settings import Settings, may_change_on_resume
@@ -109,7 +109,7 @@ class RunConfig(Settings):
 
     @model_validator(mode="after")
     def _check(self) -> RunConfig:
-        if isinstance(self.network, LetterTiedConfig):
+        if isinstance(self.network, WordNetworkConfig):
             self._check_words(self.network.kind)
         if self.offline and self.environment.kind != "wordle":
             raise ValueError("offline is set: there is a data policy for Wordle only")
