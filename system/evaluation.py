@@ -10,11 +10,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from scipy import stats
 
 from ..actors.environments.build import build_environment
 from ..actors.environments.config import Purpose, WordleConfig
-from ..actors.environments.wordle import build_vocabulary, load_words, split_words
+from ..actors.environments.wordle import Vocabulary, build_vocabulary, load_words, split_words
 from ..actors.environments.wordle.baselines import data_policy_returns, filter_returns
 from ..actors.environments.wordle.entropy_search import entropy_search_returns
 from ..actors.evaluation import play_episodes
@@ -94,10 +93,27 @@ def check_poolable(configs: Sequence[RunConfig]) -> None:
         raise ValueError(f"runs have the seed {twice[0]} twice: pool runs of different seeds, each once")
 
 
+def rival_returns(config: RunConfig) -> dict[str, float]:
+    """Mean returns on Wordle's validation words of the players that do not learn, by name; none elsewhere."""
+    environment = config.environment
+    if not isinstance(environment, WordleConfig):
+        return {}
+    vocabulary = build_vocabulary(load_words(environment.word_list))
+    filtering, data, entropy = _rivals(config, vocabulary, split_words(vocabulary.words, environment).validation)
+    return {
+        "entropy search": float(entropy.mean()),
+        "perfect filtering": float(filtering.mean()),
+        "data policy": float(data.mean()),
+    }
+
+
 def mean_interval(sample: np.ndarray) -> tuple[float, float]:
     """95 % BCa bootstrap interval of the mean of ``sample [M]`` (Efron 1987); of a constant sample the constant."""
     if np.ptp(sample) == 0:
         return float(sample[0]), float(sample[0])
+    # Loading it takes as long as half of torch, and most commands need no interval.
+    from scipy import stats
+
     interval = stats.bootstrap(
         (sample.astype(np.float64),), np.mean, n_resamples=_RESAMPLES, rng=stream(0, "bootstrap")
     ).confidence_interval
@@ -109,11 +125,7 @@ def _wordle_summary(
 ) -> dict[str, Any]:
     vocabulary = build_vocabulary(load_words(environment.word_list))
     answers = split_words(vocabulary.words, environment).never_seen
-    games = config.evaluation.filter_games
-    # The opponents' streams hang on the split, not on the run's seed: all runs meet the same ones.
-    filtering = filter_returns(vocabulary, answers, games, stream(environment.split_seed, "perfect filtering"))
-    smart = config.offline.smart_share if config.offline else 0.5
-    data = data_policy_returns(vocabulary, answers, games, smart, stream(environment.split_seed, "data policy"))
+    filtering, data, entropy = _rivals(config, vocabulary, answers)
     never_seen = np.stack([scores["never_seen"]["return"] for scores in played])
     seen = np.stack([scores["seen"]["return"] for scores in played])
     gain = never_seen.mean(0) - filtering.mean(1)
@@ -131,5 +143,18 @@ def _wordle_summary(
         "validation_return": float(np.stack([scores["validation"]["return"] for scores in played]).mean()),
         "data_policy_return": float(data.mean()),
         "data_policy_solved": float((data > _UNSOLVED).mean()),
-        "entropy_search_return": float(entropy_search_returns(vocabulary, answers).mean()),
+        "entropy_search_return": float(entropy.mean()),
     }
+
+
+def _rivals(
+    config: RunConfig, vocabulary: Vocabulary, answers: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Returns on ``answers [M]`` of perfect filtering and the data policy, ``[M, games]``, and of entropy search."""
+    assert isinstance(config.environment, WordleConfig)
+    games, seed = config.evaluation.filter_games, config.environment.split_seed
+    # The opponents' streams hang on the split, not on the run's seed: all runs meet the same ones.
+    filtering = filter_returns(vocabulary, answers, games, stream(seed, "perfect filtering"))
+    smart = config.offline.smart_share if config.offline else 0.5
+    data = data_policy_returns(vocabulary, answers, games, smart, stream(seed, "data policy"))
+    return filtering, data, entropy_search_returns(vocabulary, answers)
