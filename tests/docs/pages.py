@@ -118,7 +118,7 @@ def needs_of(page: Path) -> list[str]:
     return [run for found in re.findall(r"<!-- needs: (.*?) -->", page.read_text("utf-8")) for run in found.split()]
 
 
-def tester_of(page: Path) -> str:
+def run_by(page: Path) -> str:
     """The file of the test that runs the page, where it is not the common one; empty otherwise."""
     found = re.search(r"<!-- tested by: (\S+) -->", page.read_text("utf-8"))
     return found[1] if found else ""

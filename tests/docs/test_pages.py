@@ -20,7 +20,7 @@ import isogon
 from isogon.system.api import train
 from isogon.system.config.files import load_config
 
-from .pages import NOT_RUN, PAGES, README, RUN, Block, Command, blocks_of, matches, missing_line, needs_of, tester_of
+from .pages import NOT_RUN, PAGES, README, RUN, Block, Command, blocks_of, matches, missing_line, needs_of, run_by
 
 SECONDS = 240
 """For the commands of one page; they take a quarter of that on two busy cores."""
@@ -36,7 +36,7 @@ SMALL = [
     "network.hidden=32",
     "network.channels=2",
 ]
-RUN_HERE = [page for page in PAGES if not tester_of(page) and any(block.runs for block in blocks_of(page))]
+RUN_HERE = [page for page in PAGES if not run_by(page) and any(block.runs for block in blocks_of(page))]
 _MARK = "\x1e"
 _ENDED = re.compile(rf"{_MARK}ended (\d+) (\d+)\n")
 
@@ -74,9 +74,9 @@ def test_each_block_is_run_or_said_not_to_be(page: Path) -> None:
             assert block.commands(), f"{where}: nothing in it is a command, which stands after '$ '"
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if tester_of(page)], ids=names)
+@pytest.mark.parametrize("page", [page for page in PAGES if run_by(page)], ids=names)
 def test_a_page_that_another_test_runs_is_named_there(page: Path) -> None:
-    assert page.stem in Path(__file__).with_name(tester_of(page)).read_text("utf-8")
+    assert page.stem in Path(__file__).with_name(run_by(page)).read_text("utf-8")
 
 
 @pytest.fixture(scope="session")
