@@ -24,9 +24,9 @@ from .compare.session import Watcher, done_results, run_comparison
 from .config.files import check_resume
 from .config.run import RunConfig
 from .errors import ExitCode, UserError, check_device, check_port_free, explain
-from .evaluation import check_poolable, play_evaluation, play_opponents, summarise
+from .evaluation import check_poolable, play_evaluation, play_opponents, rival_returns, summarise
 from .operations.machine import usable_cores
-from .reports import RunData, build_page, check_each_once, read_run, render, write_report
+from .reports import RunData, build_page, check_each_once, draw_curves, read_run, render, write_report
 from .reports.files import check_output
 from .reports.run_data import play
 from .runs.checkpoints import Checkpoint, CheckpointInvalid, installed_versions
@@ -155,7 +155,7 @@ def report(runs: Sequence[Path], output: Path | None = None, *, callbacks: Seque
     Args:
         runs: run directories.
         output: the file; None writes ``report.html`` into the directory of a single run, and into the working
-            directory for several.
+            directory for several. One that ends in ``.svg`` gets the validation curves alone, as a picture.
         callbacks: told what is being done, and what is left out.
 
     Returns:
@@ -163,7 +163,7 @@ def report(runs: Sequence[Path], output: Path | None = None, *, callbacks: Seque
 
     Raises:
         ValueError: no runs, a directory that is none or is damaged, the same one twice; a place where the report cannot
-            go, or something that is no report stands.
+            go, or something that is no report stands; curves of runs that do not play the same.
         OSError: the disk is full, ...; a report that was there stays.
     """
     say = _teller(callbacks)
@@ -178,6 +178,10 @@ def report(runs: Sequence[Path], output: Path | None = None, *, callbacks: Seque
     def pool(done: Sequence[RunData]) -> dict[str, Any]:
         return evaluate([run.path for run in done], callbacks=callbacks)
 
+    if where.suffix == ".svg":
+        config = data[0].config
+        write_report(where, draw_curves(data, rival_returns(config) if config else {}))
+        return where
     made = f"Made by isogon {installed_versions().get('isogon', '?')} on {datetime.now(UTC):%Y-%m-%d %H:%M} UTC."
     page = build_page(data, pool=pool, play=lambda run: play(run, say), made=made)
     write_report(where, render(page))
