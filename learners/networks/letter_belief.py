@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -35,12 +36,18 @@ class LetterBeliefTorso(nn.Module):
     observations_repeat = True
     """Many boards of a vector or a batch are alike (all empty ones are): encoding each once pays."""
 
-    def __init__(self, config: LetterBeliefConfig, words: Sequence[str], generator: torch.Generator) -> None:
+    def __init__(
+        self,
+        config: LetterBeliefConfig,
+        words: Sequence[str],
+        generator: torch.Generator,
+        training_words: np.ndarray | None = None,
+    ) -> None:
         super().__init__()
         self.features = config.hidden
         self.channels = config.channels
         self.dense_channels = min(config.dense_channels, config.channels)
-        self.believe = WordBelief(words)
+        self.believe = WordBelief(words, training_words)
         self.board = nn.Sequential(*_two_layers(_BOARD_FEATURES, config.hidden, config.hidden), nn.ReLU())
         self.cell = nn.Sequential(*_two_layers(_CELL_FEATURES, _CELL_HIDDEN, self.channels))
         self.count = nn.Sequential(*_two_layers(_COUNT_FEATURES, _COUNT_HIDDEN, COUNTS * self.channels))

@@ -1,7 +1,8 @@
 """Which words of the list a Wordle board leaves likely, by what answers have shown of colours.
 
 B boards, A words, P pairs, W = 208 word features. The list is the one that may be guessed: a player knows it, as it
-knows its actions, and all its words are alike to it, whether training ever saw them or not. Three things may speak
+knows its actions. In training it is the list of the words that training may see: the others have no part in it, not
+even as words that are never the answer. Three things may speak
 against a word: a letter stands where colours exclude it, a coloured letter is missing, a letter occurs too often. How
 much each counts is learnt from the answers of the games that are learnt from: after n of them, k of which had it
 against them, the next has it with probability (k + 1) / (n + 2) (Laplace's rule of succession), and a word pays the
@@ -13,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -47,7 +49,7 @@ class Belief:
 
 
 class WordBelief(nn.Module):
-    """Letter knowledge to a `Belief` over ``words``.
+    """Letter knowledge to a `Belief` over ``words``; in training mode over those at ``training_words [M] int64``.
 
     Attributes:
         answers: ``[] int64``: n, answers learnt from, repetitions included.
@@ -55,11 +57,16 @@ class WordBelief(nn.Module):
     """
 
     words: torch.Tensor
+    trained: torch.Tensor
     answers: torch.Tensor
     broken: torch.Tensor
 
-    def __init__(self, words: Sequence[str]) -> None:
+    def __init__(self, words: Sequence[str], training_words: np.ndarray | None = None) -> None:
         super().__init__()
+        trained = torch.ones(len(words))
+        if training_words is not None:
+            trained.zero_()[torch.from_numpy(training_words)] = 1.0
+        self.register_buffer("trained", trained, persistent=False)
         self.register_buffer("words", word_features(words), persistent=False)
         self.register_buffer("answers", torch.zeros((), dtype=torch.int64))
         self.register_buffer("broken", torch.zeros(3, dtype=torch.int64))
@@ -70,6 +77,8 @@ class WordBelief(nn.Module):
         price = -torch.log((self.broken + 1) / (self.answers + 2))
         features, needed = _told(known, *price.unbind())
         fits = torch.exp((features @ self.words.T - needed).clamp_(min=_LEAST_LOG))
+        if self.training:
+            fits *= self.trained
         count = fits.sum(1, keepdim=True)
         word = fits / count
         marginal = word @ self.words

@@ -129,3 +129,18 @@ def test_what_speaks_against_an_answer_is_counted_by_its_reason() -> None:
         )
         assert belief.broken.tolist() == reasons, answer
     assert int(belief.answers) == 3
+
+
+def test_words_that_training_must_not_see_have_no_part_in_it() -> None:
+    boards, possible, _ = played(1)
+    trained = np.arange(0, len(WORDS), 2)
+    belief = WordBelief(WORDS, trained)
+    belief.answers.fill_(10**9)
+    in_training = believe(belief, boards).word
+    assert in_training[:, 1::2].abs().max() == 0
+    fits = possible[:, ::2].any(1)
+    among_trained = possible[fits, ::2] / possible[fits, ::2].sum(1, keepdims=True)
+    np.testing.assert_allclose(in_training[fits, ::2].numpy(), among_trained, atol=1e-5)
+    np.testing.assert_allclose(
+        believe(belief.eval(), boards).word.numpy(), possible / possible.sum(1, keepdims=True), atol=1e-5
+    )
