@@ -140,7 +140,7 @@ def test_words_that_training_must_not_see_have_no_part_in_it() -> None:
     assert in_training[:, 1::2].abs().max() == 0
     fits = possible[:, ::2].any(1)
     among_trained = possible[fits, ::2] / possible[fits, ::2].sum(1, keepdims=True)
-    np.testing.assert_allclose(in_training[fits, ::2].numpy(), among_trained, atol=1e-5)
+    np.testing.assert_allclose(in_training.numpy()[fits, ::2], among_trained, atol=1e-5)
     np.testing.assert_allclose(
         believe(belief.eval(), boards).word.numpy(), possible / possible.sum(1, keepdims=True), atol=1e-5
     )
