@@ -25,8 +25,8 @@ from ..values.kinds import CategoricalTarget, Target
 _LEAST_LOG = -60.0
 """Log-likelihoods are cut off here: e^-60 is nothing beside 1 and still something in float32."""
 _LEAST_SHARE = 1e-6
-_LOG_OF_WORDS = 8.0
-"""About log(3,000): it brings the logarithm of a number of words to the order of 1."""
+LEFT = 13
+"""Numbers that tell how many words are left."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,8 @@ class Belief:
         placed: ``[B, 26, 5]``: that a letter stands at a position.
         counted: ``[B, 26, 3]``: that the answer has at least 1, 2, 3 copies of a letter.
         tells: ``[B, 26, 5]``: the nats that the colour of a letter, guessed at a position, would tell by itself.
-        left: ``[B, 2]``: for n fitting words, log(1 + n) / 8 and 1 / (1 + n).
+        left: ``[B, 13]``: how many words fit, n, as a point between powers of 2: at n = 2^k the k-th number is 1 and
+            the others are 0, and between two powers two numbers share the 1.
     """
 
     word: torch.Tensor
@@ -84,8 +85,7 @@ class WordBelief(nn.Module):
         marginal = word @ self.words
         placed = marginal[:, : LETTERS * POSITIONS].reshape(-1, LETTERS, POSITIONS)
         counted = marginal[:, LETTERS * POSITIONS :].reshape(-1, LETTERS, COUNTS)
-        left = torch.cat([torch.log1p(count) / _LOG_OF_WORDS, 1 / (1 + count)], dim=1)
-        return Belief(word, placed, counted, _colour_entropy(placed, counted[..., :1]), left)
+        return Belief(word, placed, counted, _colour_entropy(placed, counted[..., :1]), _between_powers(count))
 
     @torch.no_grad()
     def learn(self, observation: Observation, row: torch.Tensor, action: torch.Tensor, target: Target) -> None:
@@ -117,6 +117,11 @@ def _is_solved(target: Target) -> torch.Tensor:
     if isinstance(target, CategoricalTarget):
         return (target.reward == 0) & (target.discount == 0)
     return target == 0
+
+
+def _between_powers(count: torch.Tensor) -> torch.Tensor:
+    powers = torch.arange(LEFT, device=count.device)
+    return (1 - (torch.log2(count).clamp(0, LEFT - 1) - powers).abs()).clamp(min=0)
 
 
 def _colour_entropy(placed: torch.Tensor, present: torch.Tensor) -> torch.Tensor:

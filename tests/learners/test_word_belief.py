@@ -58,10 +58,10 @@ def test_with_experience_it_is_the_words_that_colours_leave_possible(turns: int)
     copies = np.stack([(letters == letter).sum(1) for letter in range(26)], axis=1)
     for count in range(3):
         np.testing.assert_allclose(belief.counted[:, :, count].numpy(), expected @ (copies > count), atol=1e-5)
-    number = possible.sum(1)
-    np.testing.assert_allclose(
-        belief.left.numpy(), np.stack([np.log1p(number) / 8, 1 / (1 + number)], axis=1), rtol=1e-4
-    )
+    powers = np.log2(possible.sum(1))
+    np.testing.assert_allclose(belief.left.numpy() @ np.arange(13), powers, atol=1e-4)
+    np.testing.assert_allclose(belief.left.sum(1).numpy(), 1, atol=1e-6)
+    assert ((belief.left > 0).sum(1) <= 2).all()
 
 
 def test_what_a_colour_tells_is_the_entropy_of_the_colours_of_the_possible_words() -> None:
