@@ -38,11 +38,13 @@ def build_spec(config: RunConfig) -> EnvironmentSpec:
 def build_learner(config: RunConfig, spec: EnvironmentSpec) -> QLearner:
     """The learner at its beginning."""
     split = word_split(config)
+    trained = None if split is None else split.train
+    weights = torch_generator(stream(config.seed, "first weights"))
     return QLearner(
-        build_value_module(config.network, config.value, spec, torch_generator(stream(config.seed, "first weights"))),
+        build_value_module(config.network, config.value, spec, weights, trained),
         config.learner,
         stream(config.seed, "learner"),
-        contrast_actions=None if split is None else split.train,
+        contrast_actions=trained,
         returns=return_bounds(config) if config.value.normalise_returns else None,
         device=config.device,
     )

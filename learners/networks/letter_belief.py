@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -20,13 +21,13 @@ from ..values.kinds import Target
 from .config import LetterBeliefConfig
 from .initialise import initialise_linear
 from .letter_tied import COUNT_FEATURES, WordScorer, board_bits, count_inputs, to_letters
-from .word_belief import Belief, WordBelief
+from .word_belief import LEFT, Belief, WordBelief
 
-_BOARD_FEATURES = LETTERS * (2 * POSITIONS + 2 * COUNTS) + GUESSES + WORD_FEATURES + 2
-_CELL_FEATURES = 3 + 2 * COUNTS + GUESSES + 5
-_COUNT_FEATURES = COUNT_FEATURES + COUNTS + 3
-_CELL_HIDDEN = 32
-_COUNT_HIDDEN = 48
+_BOARD_FEATURES = LETTERS * (2 * POSITIONS + 2 * COUNTS) + GUESSES + WORD_FEATURES + LEFT
+_CELL_FEATURES = 3 + 2 * COUNTS + GUESSES + 3 + LEFT
+_COUNT_FEATURES = COUNT_FEATURES + COUNTS + 1 + LEFT
+_CELL_HIDDEN = 64
+_COUNT_HIDDEN = 64
 
 
 class LetterBeliefTorso(nn.Module):
@@ -35,12 +36,18 @@ class LetterBeliefTorso(nn.Module):
     observations_repeat = True
     """Many boards of a vector or a batch are alike (all empty ones are): encoding each once pays."""
 
-    def __init__(self, config: LetterBeliefConfig, words: Sequence[str], generator: torch.Generator) -> None:
+    def __init__(
+        self,
+        config: LetterBeliefConfig,
+        words: Sequence[str],
+        generator: torch.Generator,
+        training_words: np.ndarray | None = None,
+    ) -> None:
         super().__init__()
-        self.features = config.hidden
+        self.features = config.hidden + LEFT
         self.channels = config.channels
         self.dense_channels = min(config.dense_channels, config.channels)
-        self.believe = WordBelief(words)
+        self.believe = WordBelief(words, training_words)
         self.board = nn.Sequential(*_two_layers(_BOARD_FEATURES, config.hidden, config.hidden), nn.ReLU())
         self.cell = nn.Sequential(*_two_layers(_CELL_FEATURES, _CELL_HIDDEN, self.channels))
         self.count = nn.Sequential(*_two_layers(_COUNT_FEATURES, _COUNT_HIDDEN, COUNTS * self.channels))
@@ -56,12 +63,14 @@ class LetterBeliefTorso(nn.Module):
         known = letter_knowledge(observation["letters"], observation["colours"])
         belief = self.believe(known)
         weighed = [part.flatten(1) for part in (belief.placed, belief.counted, belief.left)]
-        features = self.board(torch.cat([board_bits(known), *weighed], dim=1))
+        board = self.board(torch.cat([board_bits(known), *weighed], dim=1))
+        # How many words are left decides what a guess is for: the scorer's slopes read it without a layer between.
+        features = torch.cat([board, belief.left], dim=1)
         cells = self.cell(_cell_inputs(known, belief)).flatten(1, 2)
         counts = self.count(_count_inputs(known, belief)).view(-1, LETTERS * COUNTS, self.channels)
         letters = torch.cat([cells, counts], dim=1)
         if self.dense is not None:
-            dense = self.dense(features).view(-1, WORD_FEATURES, self.dense_channels)
+            dense = self.dense(board).view(-1, WORD_FEATURES, self.dense_channels)
             letters = letters + nn.functional.pad(dense, (0, self.channels - self.dense_channels))
         return {"features": features, "letters": letters, "belief": belief.word}
 
@@ -74,8 +83,8 @@ class BeliefScorer(WordScorer):
     """`WordScorer`'s score plus ``g(h) p``: that a word may be the answer, which it is with probability p, counts."""
 
     def __init__(self, config: LetterBeliefConfig, words: Sequence[str], generator: torch.Generator) -> None:
-        super().__init__(config, words, generator)
-        self.gain = nn.Linear(config.hidden, 1)
+        super().__init__(config, words, generator, board_features=config.hidden + LEFT)
+        self.gain = nn.Linear(config.hidden + LEFT, 1)
         initialise_linear(self.gain, generator)
         with torch.no_grad():
             # The right guess saves one guess at least; as for `linear`, half a nat for it is a beginning.

@@ -130,8 +130,17 @@ class WordScorer(nn.Module):
     features_of: torch.Tensor
     features_there: torch.Tensor
 
-    def __init__(self, config: WordNetworkConfig, words: Sequence[str], generator: torch.Generator) -> None:
+    def __init__(
+        self,
+        config: WordNetworkConfig,
+        words: Sequence[str],
+        generator: torch.Generator,
+        *,
+        board_features: int | None = None,
+    ) -> None:
+        """``board_features``: D, of the torso's output; None: ``config.hidden``."""
         super().__init__()
+        board_features = board_features or config.hidden
         features = word_features(words)
         # A word has at most ten of the 208 features; a pair needs only those. Shorter rows are filled with weight 0.
         there, features_of = features.topk(2 * POSITIONS, dim=1)
@@ -139,8 +148,8 @@ class WordScorer(nn.Module):
         self.register_buffer("features_of", features_of, persistent=False)
         self.register_buffer("features_there", there, persistent=False)
         self.linear = nn.Parameter(torch.zeros(config.channels))
-        self.slope = nn.Linear(config.hidden, config.channels)
-        self.threshold = nn.Linear(config.hidden, config.channels)
+        self.slope = nn.Linear(board_features, config.channels)
+        self.threshold = nn.Linear(board_features, config.channels)
         initialise_linear(self, generator)
         with torch.no_grad():
             self.linear[0] = 0.5

@@ -91,9 +91,15 @@ def check_fit(what: str, tensors: Mapping[str, torch.Tensor | np.ndarray], own: 
 
 
 def build_value_module(
-    network: NetworkConfig, value: ValueConfig, spec: EnvironmentSpec, generator: torch.Generator
+    network: NetworkConfig,
+    value: ValueConfig,
+    spec: EnvironmentSpec,
+    generator: torch.Generator,
+    training_actions: np.ndarray | None = None,
 ) -> ValueModule:
     """The module that these configs describe, its first weights drawn from ``generator``.
+
+    A network that reads the set of actions reads only ``training_actions [C] int64`` in training mode; None: all.
 
     Raises:
         ValueError: the network cannot read this environment, or the value config lacks something.
@@ -112,7 +118,10 @@ def build_value_module(
         case LetterUntiedConfig():
             torso, scorer = LetterUntiedTorso(network, generator), WordScorer(network, words, generator)
         case LetterBeliefConfig():
-            torso, scorer = LetterBeliefTorso(network, words, generator), BeliefScorer(network, words, generator)
+            torso, scorer = (
+                LetterBeliefTorso(network, words, generator, training_actions),
+                BeliefScorer(network, words, generator),
+            )
         case MLPConfig():
             torso, scorer = MLPTorso(network, spec, generator), None
     head = build_head(value, torso.features, spec.num_actions, scorer=scorer, generator=generator)

@@ -1,7 +1,8 @@
 """Which words of the list a Wordle board leaves likely, by what answers have shown of colours.
 
 B boards, A words, P pairs, W = 208 word features. The list is the one that may be guessed: a player knows it, as it
-knows its actions, and all its words are alike to it, whether training ever saw them or not. Three things may speak
+knows its actions. In training it is the list of the words that training may see: the others have no part in it, not
+even as words that are never the answer. Three things may speak
 against a word: a letter stands where colours exclude it, a coloured letter is missing, a letter occurs too often. How
 much each counts is learnt from the answers of the games that are learnt from: after n of them, k of which had it
 against them, the next has it with probability (k + 1) / (n + 2) (Laplace's rule of succession), and a word pays the
@@ -13,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -23,8 +25,8 @@ from ..values.kinds import CategoricalTarget, Target
 _LEAST_LOG = -60.0
 """Log-likelihoods are cut off here: e^-60 is nothing beside 1 and still something in float32."""
 _LEAST_SHARE = 1e-6
-_LOG_OF_WORDS = 8.0
-"""About log(3,000): it brings the logarithm of a number of words to the order of 1."""
+LEFT = 13
+"""Numbers that tell how many words are left."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,8 @@ class Belief:
         placed: ``[B, 26, 5]``: that a letter stands at a position.
         counted: ``[B, 26, 3]``: that the answer has at least 1, 2, 3 copies of a letter.
         tells: ``[B, 26, 5]``: the nats that the colour of a letter, guessed at a position, would tell by itself.
-        left: ``[B, 2]``: for n fitting words, log(1 + n) / 8 and 1 / (1 + n).
+        left: ``[B, 13]``: how many words fit, n, as a point between powers of 2: at n = 2^k the k-th number is 1 and
+            the others are 0, and between two powers two numbers share the 1.
     """
 
     word: torch.Tensor
@@ -47,7 +50,7 @@ class Belief:
 
 
 class WordBelief(nn.Module):
-    """Letter knowledge to a `Belief` over ``words``.
+    """Letter knowledge to a `Belief` over ``words``; in training mode over those at ``training_words [M] int64``.
 
     Attributes:
         answers: ``[] int64``: n, answers learnt from, repetitions included.
@@ -55,11 +58,16 @@ class WordBelief(nn.Module):
     """
 
     words: torch.Tensor
+    trained: torch.Tensor
     answers: torch.Tensor
     broken: torch.Tensor
 
-    def __init__(self, words: Sequence[str]) -> None:
+    def __init__(self, words: Sequence[str], training_words: np.ndarray | None = None) -> None:
         super().__init__()
+        trained = torch.ones(len(words))
+        if training_words is not None:
+            trained.zero_()[torch.from_numpy(training_words)] = 1.0
+        self.register_buffer("trained", trained, persistent=False)
         self.register_buffer("words", word_features(words), persistent=False)
         self.register_buffer("answers", torch.zeros((), dtype=torch.int64))
         self.register_buffer("broken", torch.zeros(3, dtype=torch.int64))
@@ -70,13 +78,14 @@ class WordBelief(nn.Module):
         price = -torch.log((self.broken + 1) / (self.answers + 2))
         features, needed = _told(known, *price.unbind())
         fits = torch.exp((features @ self.words.T - needed).clamp_(min=_LEAST_LOG))
+        if self.training:
+            fits *= self.trained
         count = fits.sum(1, keepdim=True)
         word = fits / count
         marginal = word @ self.words
         placed = marginal[:, : LETTERS * POSITIONS].reshape(-1, LETTERS, POSITIONS)
         counted = marginal[:, LETTERS * POSITIONS :].reshape(-1, LETTERS, COUNTS)
-        left = torch.cat([torch.log1p(count) / _LOG_OF_WORDS, 1 / (1 + count)], dim=1)
-        return Belief(word, placed, counted, _colour_entropy(placed, counted[..., :1]), left)
+        return Belief(word, placed, counted, _colour_entropy(placed, counted[..., :1]), _between_powers(count))
 
     @torch.no_grad()
     def learn(self, observation: Observation, row: torch.Tensor, action: torch.Tensor, target: Target) -> None:
@@ -108,6 +117,11 @@ def _is_solved(target: Target) -> torch.Tensor:
     if isinstance(target, CategoricalTarget):
         return (target.reward == 0) & (target.discount == 0)
     return target == 0
+
+
+def _between_powers(count: torch.Tensor) -> torch.Tensor:
+    powers = torch.arange(LEFT, device=count.device)
+    return (1 - (torch.log2(count).clamp(0, LEFT - 1) - powers).abs()).clamp(min=0)
 
 
 def _colour_entropy(placed: torch.Tensor, present: torch.Tensor) -> torch.Tensor:

@@ -58,10 +58,10 @@ def test_with_experience_it_is_the_words_that_colours_leave_possible(turns: int)
     copies = np.stack([(letters == letter).sum(1) for letter in range(26)], axis=1)
     for count in range(3):
         np.testing.assert_allclose(belief.counted[:, :, count].numpy(), expected @ (copies > count), atol=1e-5)
-    number = possible.sum(1)
-    np.testing.assert_allclose(
-        belief.left.numpy(), np.stack([np.log1p(number) / 8, 1 / (1 + number)], axis=1), rtol=1e-4
-    )
+    powers = np.log2(possible.sum(1))
+    np.testing.assert_allclose(belief.left.numpy() @ np.arange(13), powers, atol=1e-4)
+    np.testing.assert_allclose(belief.left.sum(1).numpy(), 1, atol=1e-6)
+    assert ((belief.left > 0).sum(1) <= 2).all()
 
 
 def test_what_a_colour_tells_is_the_entropy_of_the_colours_of_the_possible_words() -> None:
@@ -129,3 +129,18 @@ def test_what_speaks_against_an_answer_is_counted_by_its_reason() -> None:
         )
         assert belief.broken.tolist() == reasons, answer
     assert int(belief.answers) == 3
+
+
+def test_words_that_training_must_not_see_have_no_part_in_it() -> None:
+    boards, possible, _ = played(1)
+    trained = np.arange(0, len(WORDS), 2)
+    belief = WordBelief(WORDS, trained)
+    belief.answers.fill_(10**9)
+    in_training = believe(belief, boards).word
+    assert in_training[:, 1::2].abs().max() == 0
+    fits = possible[:, ::2].any(1)
+    among_trained = possible[fits, ::2] / possible[fits, ::2].sum(1, keepdims=True)
+    np.testing.assert_allclose(in_training.numpy()[fits, ::2], among_trained, atol=1e-5)
+    np.testing.assert_allclose(
+        believe(belief.eval(), boards).word.numpy(), possible / possible.sum(1, keepdims=True), atol=1e-5
+    )
