@@ -11,13 +11,26 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .system.api import RunResult, evaluate, report, train
+    from .system.callbacks import Callback, Progress
     from .system.config.files import load_config
     from .system.config.run import RunConfig
 
 __version__ = "0.1.0"
-__all__ = ["RunConfig", "RunResult", "__version__", "evaluate", "load_config", "report", "train"]
+__all__ = [
+    "Callback",
+    "Progress",
+    "RunConfig",
+    "RunResult",
+    "__version__",
+    "evaluate",
+    "load_config",
+    "report",
+    "train",
+]
 
 _HOMES = {
+    "Callback": "system.callbacks",
+    "Progress": "system.callbacks",
     "RunConfig": "system.config.run",
     "RunResult": "system.api",
     "evaluate": "system.api",

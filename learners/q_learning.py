@@ -57,8 +57,9 @@ class QLearner:
         """
         self._plain = module.to(device)
         self.module = self._plain
-        self._target = copy.deepcopy(self._plain).requires_grad_(False)
-        self._average = copy.deepcopy(self._plain).requires_grad_(False)
+        # Followers play and judge: dropout is off in them, and a batch norm uses the averages that the learner keeps.
+        self._target = copy.deepcopy(self._plain).requires_grad_(False).eval()
+        self._average = copy.deepcopy(self._plain).requires_grad_(False).eval()
         self._config = config
         self._generator = generator
         self._contrast_actions = _checked_contrast(contrast_actions, module.num_actions)
@@ -220,6 +221,8 @@ class QLearner:
         averages: list[torch.Tensor] = list(self._average.parameters())
         newest: list[torch.Tensor] = list(self._plain.parameters())
         torch._foreach_lerp_(averages, newest, 1.0 - decay)
+        for kept, now in zip(self._average.torso.buffers(), self._plain.torso.buffers(), strict=True):
+            kept.copy_(now)
         every = self._config.target_update_every
         if every and self.updates % every == 0:
             self._target.load_state_dict(self._plain.state_dict())

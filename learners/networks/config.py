@@ -6,6 +6,7 @@ from typing import Annotated, Literal, TypeAlias
 
 from pydantic import Field
 
+from ..plugins import PluginConfig
 from ..settings import Settings
 
 
@@ -27,4 +28,10 @@ class LetterTiedConfig(Settings):
     dense_channels: int = Field(2, ge=0, description="channels to which untied letter weights are added")
 
 
-NetworkConfig: TypeAlias = Annotated[MLPConfig | LetterTiedConfig, Field(discriminator="kind")]
+class CustomNetworkConfig(PluginConfig):
+    """A network of one's own: an nn.Module, constructed with (spec, **kwargs), with an attribute ``features``."""
+
+    kind: Literal["custom"] = "custom"
+
+
+NetworkConfig: TypeAlias = Annotated[MLPConfig | LetterTiedConfig | CustomNetworkConfig, Field(discriminator="kind")]

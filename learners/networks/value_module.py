@@ -9,12 +9,14 @@ import torch
 from torch import nn
 
 from ..batch import Observation
+from ..encodings.custom import CheckedEncoding, EncodingConfig
 from ..encodings.spec import EnvironmentSpec
 from ..values.build import build_head
 from ..values.config import ValueConfig
 from ..values.head import ValueHead
 from ..values.kinds import HeadLoss, Target
-from .config import LetterTiedConfig, NetworkConfig
+from .config import CustomNetworkConfig, LetterTiedConfig, MLPConfig, NetworkConfig
+from .custom import CustomTorso, EncodedTorso, Torso
 from .letter_tied import LetterTiedTorso, WordScorer
 from .mlp import MLPTorso
 
@@ -28,10 +30,10 @@ class ValueModule(nn.Module):
         num_actions: A.
     """
 
-    torso: LetterTiedTorso | MLPTorso
+    torso: Torso
     head: ValueHead
 
-    def __init__(self, torso: LetterTiedTorso | MLPTorso, head: ValueHead, num_actions: int) -> None:
+    def __init__(self, torso: Torso, head: ValueHead, num_actions: int) -> None:
         super().__init__()
         self.num_actions = num_actions
         self.torso = torso
@@ -76,21 +78,41 @@ def check_fit(what: str, tensors: Mapping[str, torch.Tensor | np.ndarray], own: 
 
 
 def build_value_module(
-    network: NetworkConfig, value: ValueConfig, spec: EnvironmentSpec, generator: torch.Generator
+    network: NetworkConfig,
+    value: ValueConfig,
+    spec: EnvironmentSpec,
+    generator: torch.Generator,
+    encoding: EncodingConfig | None = None,
 ) -> ValueModule:
     """The module that these configs describe, its first weights drawn from ``generator``.
 
     Raises:
         ValueError: the network cannot read this environment, or the value config lacks something.
+        PluginError: an own network or encoding is not what it must be.
     """
+    scorer: WordScorer | None = None
+    torso: Torso
     if isinstance(network, LetterTiedConfig):
         if spec.action_words is None:
             raise ValueError(f"network letter_tied reads words, and {spec.name} has none: use the network mlp")
         if value.form != "tilt":
             raise ValueError(f"network letter_tied scores words, and value.form is {value.form}: it must be tilt")
-        torso: LetterTiedTorso | MLPTorso = LetterTiedTorso(network, generator)
+        torso = LetterTiedTorso(network, generator)
         scorer = WordScorer(network, spec.action_words, generator)
+    elif encoding is None:
+        torso = _build_torso(network, spec, generator)
     else:
-        torso, scorer = MLPTorso(network, spec, generator), None
+        checked = CheckedEncoding(encoding, spec)
+        torso = EncodedTorso(checked, _build_torso(network, checked.spec, generator))
     head = build_head(value, torso.features, spec.num_actions, scorer=scorer, generator=generator)
     return ValueModule(torso, head, spec.num_actions)
+
+
+def _build_torso(
+    network: MLPConfig | CustomNetworkConfig, spec: EnvironmentSpec, generator: torch.Generator
+) -> MLPTorso | CustomTorso:
+    match network:
+        case MLPConfig():
+            return MLPTorso(network, spec, generator)
+        case CustomNetworkConfig():
+            return CustomTorso(network, spec, generator)
