@@ -83,9 +83,11 @@ class Plugin:
         try:
             found = reduce(getattr, path.split("."), module)
         except AttributeError:
-            near = difflib.get_close_matches(path, dir(module), n=1)
+            names = [name for name, value in vars(module).items() if callable(value)]
+            near = difflib.get_close_matches(path, names, n=1)
             hint = f": did you mean {near[0]}?" if near else ""
-            raise self.error(f"module {module_name} ({module.__file__}) has no {path}{hint}") from None
+            file = f" ({_short(module.__file__)})" if module.__file__ else ""
+            raise self.error(f"module {module_name}{file} has no {path}{hint}") from None
         if not callable(found):
             raise self.error(f"it is {_shown(found)}, expected a class")
         return found

@@ -17,7 +17,7 @@ from ...learners.encodings.spec import ArraySpec, EnvironmentSpec
 from ...learners.plugins import Plugin
 from ...learners.randomness import stream
 from .config import CustomEnvironmentConfig, Purpose
-from .contract import Observation, Step, VectorEnvironment
+from .contract import Observation, Step, VectorEnvironment, check_action
 from .gymnasium_vector import UNLIMITED_EPISODE_STEPS, GymnasiumCopies, space_fields
 
 _METHODS = ("reset", "step", "legal", "close")
@@ -33,6 +33,7 @@ class CheckedEnvironment:
         self._environment = environment
         self._spec = self._checked_spec()
         self._num_envs = self._checked_num_envs()
+        self._ended: np.ndarray | None = None
 
     @property
     def spec(self) -> EnvironmentSpec:
@@ -49,10 +50,12 @@ class CheckedEnvironment:
         with self._plugin.running("reset"):
             observation = self._environment.reset(stream)
         self._plugin.check_arrays("reset", observation, self._spec.observation, self._num_envs)
+        self._ended = np.zeros(self._num_envs, bool)
         return observation
 
     def step(self, action: np.ndarray) -> Step:
         """See `VectorEnvironment`."""
+        check_action(action, self._spec.num_actions, self._ended)
         with self._plugin.running("step"):
             step = self._environment.step(action)
         if not isinstance(step, Step):
@@ -63,6 +66,7 @@ class CheckedEnvironment:
         self._plugin.check_arrays("step", step.observation, self._spec.observation, self._num_envs)
         for name, dtype in (("reward", "float32"), ("terminated", "bool"), ("truncated", "bool")):
             self._plugin.check_array(f"step gave {name} as", getattr(step, name), (self._num_envs,), dtype)
+        self._ended = step.terminated | step.truncated
         return step
 
     def legal(self) -> np.ndarray | None:

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from ...learners.encodings.spec import ArraySpec, EnvironmentSpec
-from .contract import Observation, Step
+from .contract import Observation, Step, check_action
 
 PLAIN_FIELD = "observation"
 """The field of an observation that is not a `Dict`."""
@@ -52,8 +52,7 @@ class GymnasiumCopies:
             [partial(_same, env) for env in made], copy=False, autoreset_mode=AutoresetMode.NEXT_STEP
         )
         self._spaces = space_fields(self._vector.single_observation_space)
-        self._begun = False
-        self._ended = np.zeros(num_envs, dtype=np.bool_)
+        self._ended: npt.NDArray[np.bool_] | None = None
 
     @property
     def spec(self) -> EnvironmentSpec:
@@ -69,8 +68,7 @@ class GymnasiumCopies:
         """Begin N new episodes, each copy seeded from ``stream``; a copy's later episodes go on from its seed."""
         seeds: list[int | None] = [int(seed) for seed in stream.integers(2**31, size=self._num_envs)]
         observation, _ = self._vector.reset(seed=seeds)
-        self._begun = True
-        self._ended[:] = False
+        self._ended = np.zeros(self._num_envs, dtype=np.bool_)
         return self._encode(observation)
 
     def step(self, action: npt.NDArray[np.int64]) -> Step:
@@ -79,14 +77,7 @@ class GymnasiumCopies:
         Raises:
             ValueError: wrong shape or dtype, an action out of range, or no episode was begun.
         """
-        if not self._begun:
-            raise ValueError("step before reset: begin the episodes with reset(stream)")
-        if action.shape != (self._num_envs,) or action.dtype != np.int64:
-            raise ValueError(f"action is {action.dtype}{list(action.shape)}, expected int64[{self._num_envs}]")
-        outside = ((action < 0) | (action >= self._spec.num_actions)) & ~self._ended
-        if outside.any():
-            where = int(np.flatnonzero(outside)[0])
-            raise ValueError(f"action[{where}] is {action[where]}: it must be in 0..{self._spec.num_actions - 1}")
+        check_action(action, self._spec.num_actions, self._ended)
         observation, reward, terminated, truncated, _ = self._vector.step(action + self._first_action)
         self._ended = terminated | truncated
         return Step(self._encode(observation), reward.astype(np.float32), terminated, truncated)

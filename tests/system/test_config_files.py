@@ -333,8 +333,8 @@ def test_a_typo_of_a_key_suggests_it(tmp_path_factory: pytest.TempPathFactory, d
     wordle = (section == "network" and name in ("channels", "dense_channels")) or section == "environment"
     path.write_text(WORDLE if wordle else CARTPOLE, encoding="utf-8")
     kinds = ["environment.kind=gymnasium", "environment.id=x"] if name in ("kwargs", "max_episode_steps") else []
-    if name == "class" or (section, name) == ("network", "kwargs"):
-        kinds = [f"{section}.kind=custom"] if section != "encoding" else []
+    if name == "class" or section == "encoding" or (section, name) == ("network", "kwargs"):
+        kinds = [f"{section}.class=a:B", *([f"{section}.kind=custom"] if section != "encoding" else [])]
     switch_on = ["environment.kind=wordle"] if section == "offline" else []
     assert f"did you mean {prefix}{name}?" in refusal(str(path), *kinds, *switch_on, f"{prefix}{typo}=1")
 
