@@ -53,6 +53,7 @@ from .errors import (
     RunDirectoryMissing,
     RunDirectoryUnwritable,
 )
+from .scores import add_score, best_first, read_scores
 
 __all__ = [
     "RunDirectory",
@@ -265,7 +266,7 @@ class RunDirectory:
                     f"run directory {self.path} has no checkpoint {which}: name last, best or one of {there}"
                 )
             return load_checkpoint(self.checkpoint_folder(refs[0]))
-        checkpoint = self._first_whole(line if which == LAST else self._by_score(line), warn)
+        checkpoint = self._first_whole(line if which == LAST else best_first(self.path, line), warn)
         if checkpoint is None and which == BEST and line:
             raise RunDirectoryMissing(
                 f"run directory {self.path} has no checkpoint that was evaluated: wait for its first evaluation, "
@@ -279,10 +280,7 @@ class RunDirectory:
 
     def record_score(self, ref: CheckpointRef, validation_return: float) -> None:
         """Write down how good a checkpoint is, whether or not it is there yet. On disk when this returns."""
-        there = {other.name for other in self.checkpoint_line()}
-        scores = {name: score for name, score in self.read_scores().items() if name in there}
-        scores[ref.name] = validation_return
-        write_atomically(self.path / "scores.json", json.dumps(scores, indent=1, allow_nan=False) + "\n")
+        add_score(self.path, ref, validation_return, self.checkpoint_line())
 
     def read_scores(self) -> dict[str, float]:
         """Validation returns by the names of checkpoints, which may be gone.
@@ -290,15 +288,7 @@ class RunDirectory:
         Raises:
             RunDirectoryDamaged: scores.json is not as it was written.
         """
-        path = self.path / "scores.json"
-        try:
-            return {str(name): float(score) for name, score in json.loads(path.read_bytes()).items()}
-        except FileNotFoundError:
-            return {}
-        except (OSError, ValueError, TypeError, AttributeError) as error:
-            raise RunDirectoryDamaged(
-                f"{path} cannot be read ({error}): remove it; the run then counts as not evaluated yet"
-            ) from error
+        return read_scores(self.path)
 
     def prune_checkpoints(
         self, keep: int, keep_best: int = 0, spare: CheckpointRef | None = None
@@ -315,7 +305,7 @@ class RunDirectory:
         """
         if keep < 1 or keep_best < 0:
             raise ValueError(f"keep is {keep} and keep_best {keep_best}: they must be at least 1 and 0")
-        best = set(islice(filter(self._is_valid, self._by_score(self.checkpoint_line())), keep_best))
+        best = set(islice(filter(self._is_valid, best_first(self.path, self.checkpoint_line())), keep_best))
         removed = []
         kept = 0
         for ref in self.checkpoint_line():
@@ -327,11 +317,6 @@ class RunDirectory:
             elif self._is_valid(ref):
                 kept += 1
         return removed
-
-    def _by_score(self, line: list[CheckpointRef]) -> list[CheckpointRef]:
-        """The evaluated ones, best first; among equals the newest first."""
-        scores = self.read_scores()
-        return sorted((ref for ref in line if ref.name in scores), key=lambda ref: -scores[ref.name])
 
     def _first_whole(self, refs: list[CheckpointRef], warn: Callable[[str], None]) -> Checkpoint | None:
         for ref in refs:
