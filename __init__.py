@@ -10,8 +10,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .system.api import RunResult, evaluate, report, train
+    from .system.api import RunResult, compare, evaluate, report, train
     from .system.callbacks import Callback, Progress
+    from .system.compare.config import load_comparison
     from .system.config.files import load_config
     from .system.config.run import RunConfig
 
@@ -22,7 +23,9 @@ __all__ = [
     "RunConfig",
     "RunResult",
     "__version__",
+    "compare",
     "evaluate",
+    "load_comparison",
     "load_config",
     "report",
     "train",
@@ -33,7 +36,9 @@ _HOMES = {
     "Progress": "system.callbacks",
     "RunConfig": "system.config.run",
     "RunResult": "system.api",
+    "compare": "system.api",
     "evaluate": "system.api",
+    "load_comparison": "system.compare.config",
     "load_config": "system.config.files",
     "report": "system.api",
     "train": "system.api",

@@ -1,17 +1,31 @@
 """Networks: torsos, which encode observations, and `ValueModule`, a torso with its value head."""
 
-from .config import CustomNetworkConfig, LetterTiedConfig, MLPConfig, NetworkConfig
+from .config import (
+    CustomNetworkConfig,
+    LetterBeliefConfig,
+    LetterTiedConfig,
+    LetterUntiedConfig,
+    MLPConfig,
+    NetworkConfig,
+)
 from .custom import CustomTorso, EncodedTorso
+from .letter_belief import BeliefScorer, LetterBeliefTorso
 from .letter_tied import LetterTiedTorso, WordScorer
+from .letter_untied import LetterUntiedTorso
 from .mlp import MLPTorso
 from .value_module import ValueModule, build_value_module
 
 __all__ = [
+    "BeliefScorer",
     "CustomNetworkConfig",
     "CustomTorso",
     "EncodedTorso",
+    "LetterBeliefConfig",
+    "LetterBeliefTorso",
     "LetterTiedConfig",
     "LetterTiedTorso",
+    "LetterUntiedConfig",
+    "LetterUntiedTorso",
     "MLPConfig",
     "MLPTorso",
     "NetworkConfig",

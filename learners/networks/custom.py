@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TypeAlias
-
 import torch
 from torch import nn
 
@@ -12,7 +10,6 @@ from ..encodings.custom import CheckedEncoding, zeros
 from ..encodings.spec import EnvironmentSpec
 from ..plugins import Plugin
 from .config import CustomNetworkConfig
-from .letter_tied import LetterTiedTorso
 from .mlp import MLPTorso
 
 
@@ -80,6 +77,3 @@ class EncodedTorso(nn.Module):
         """Features ``[B, D]``."""
         features: torch.Tensor = self.torso(self.encoding(observation))
         return features
-
-
-Torso: TypeAlias = LetterTiedTorso | MLPTorso | CustomTorso | EncodedTorso

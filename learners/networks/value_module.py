@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -15,10 +16,22 @@ from ..values.build import build_head
 from ..values.config import ValueConfig
 from ..values.head import ValueHead
 from ..values.kinds import HeadLoss, Target
-from .config import CustomNetworkConfig, LetterTiedConfig, MLPConfig, NetworkConfig
-from .custom import CustomTorso, EncodedTorso, Torso
+from .config import (
+    CustomNetworkConfig,
+    LetterBeliefConfig,
+    LetterTiedConfig,
+    LetterUntiedConfig,
+    MLPConfig,
+    NetworkConfig,
+    WordNetworkConfig,
+)
+from .custom import CustomTorso, EncodedTorso
+from .letter_belief import BeliefScorer, LetterBeliefTorso
 from .letter_tied import LetterTiedTorso, WordScorer
+from .letter_untied import LetterUntiedTorso
 from .mlp import MLPTorso
+
+Torso: TypeAlias = LetterTiedTorso | LetterBeliefTorso | LetterUntiedTorso | MLPTorso | CustomTorso | EncodedTorso
 
 
 class ValueModule(nn.Module):
@@ -55,6 +68,8 @@ class ValueModule(nn.Module):
         """
         hidden = self.torso(observation)
         loss = self.head.loss(hidden, row, action, target, weight)
+        if self.training and isinstance(self.torso, LetterBeliefTorso):
+            self.torso.learn(observation, row, action, target)
         if contrast is None:
             return loss, None
         played = self.head.kind.value(self.head.form.logits(hidden, row, action))[:, None]
@@ -90,25 +105,40 @@ def build_value_module(
         ValueError: the network cannot read this environment, or the value config lacks something.
         PluginError: an own network or encoding is not what it must be.
     """
-    scorer: WordScorer | None = None
     torso: Torso
-    if isinstance(network, LetterTiedConfig):
+    scorer: WordScorer | None
+    if isinstance(network, WordNetworkConfig):
         if spec.action_words is None:
-            raise ValueError(f"network letter_tied reads words, and {spec.name} has none: use the network mlp")
+            raise ValueError(f"network {network.kind} reads words, and {spec.name} has none: use the network mlp")
         if value.form != "tilt":
-            raise ValueError(f"network letter_tied scores words, and value.form is {value.form}: it must be tilt")
-        torso = LetterTiedTorso(network, generator)
-        scorer = WordScorer(network, spec.action_words, generator)
-    elif encoding is None:
-        torso = _build_torso(network, spec, generator)
-    else:
-        checked = CheckedEncoding(encoding, spec)
-        torso = EncodedTorso(checked, _build_torso(network, checked.spec, generator))
+            raise ValueError(f"network {network.kind} scores words, and value.form is {value.form}: it must be tilt")
+    words = spec.action_words or ()
+    match network:
+        case LetterTiedConfig():
+            torso, scorer = LetterTiedTorso(network, generator), WordScorer(network, words, generator)
+        case LetterUntiedConfig():
+            torso, scorer = LetterUntiedTorso(network, generator), WordScorer(network, words, generator)
+        case LetterBeliefConfig():
+            torso, scorer = LetterBeliefTorso(network, words, generator), BeliefScorer(network, words, generator)
+        case MLPConfig() | CustomNetworkConfig():
+            torso, scorer = _build_torso(network, spec, generator, encoding), None
     head = build_head(value, torso.features, spec.num_actions, scorer=scorer, generator=generator)
     return ValueModule(torso, head, spec.num_actions)
 
 
 def _build_torso(
+    network: MLPConfig | CustomNetworkConfig,
+    spec: EnvironmentSpec,
+    generator: torch.Generator,
+    encoding: EncodingConfig | None,
+) -> MLPTorso | CustomTorso | EncodedTorso:
+    if encoding is not None:
+        checked = CheckedEncoding(encoding, spec)
+        return EncodedTorso(checked, _plain_torso(network, checked.spec, generator))
+    return _plain_torso(network, spec, generator)
+
+
+def _plain_torso(
     network: MLPConfig | CustomNetworkConfig, spec: EnvironmentSpec, generator: torch.Generator
 ) -> MLPTorso | CustomTorso:
     match network:

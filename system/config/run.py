@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from ...actors.config import ActorsConfig
 from ...actors.environments.config import EnvironmentConfig
 from ...learners.encodings.custom import EncodingConfig
-from ...learners.networks.config import MLPConfig, NetworkConfig
+from ...learners.networks.config import MLPConfig, NetworkConfig, WordNetworkConfig
 from ...learners.plugins import PluginConfig
 from ...learners.q_learning_config import QLearningConfig
 from ...learners.replay.config import ReplayConfig
@@ -130,15 +130,8 @@ class RunConfig(Settings):
 
     @model_validator(mode="after")
     def _check(self) -> RunConfig:
-        if self.network.kind == "letter_tied" and (self.environment.kind != "wordle" or self.encoding):
-            raise ValueError(
-                "network.kind is letter_tied, which reads Wordle boards as they are: use mlp for other environments, "
-                "or behind an encoding"
-            )
-        if self.network.kind == "letter_tied" and self.value.form != "tilt":
-            raise ValueError(
-                f"network.kind is letter_tied, which scores words: value.form must be tilt, not {self.value.form}"
-            )
+        if isinstance(self.network, WordNetworkConfig):
+            self._check_words(self.network.kind)
         if self.offline and self.environment.kind != "wordle":
             raise ValueError("offline is set: there is a data policy for Wordle only")
         # Bins and range may come from a preset: whether they are all there shows only here.
@@ -146,6 +139,20 @@ class RunConfig(Settings):
         if self.deterministic:
             self._check_deterministic()
         return self
+
+    def _check_words(self, network: str) -> None:
+        if self.environment.kind != "wordle":
+            raise ValueError(
+                f"network.kind is {network}, which reads Wordle boards: use mlp for a Gymnasium environment"
+            )
+        if self.encoding is not None:
+            raise ValueError(
+                f"network.kind is {network}, which reads Wordle boards as they are: use mlp behind an encoding"
+            )
+        if self.value.form != "tilt":
+            raise ValueError(
+                f"network.kind is {network}, which scores words: value.form must be tilt, not {self.value.form}"
+            )
 
     def _check_deterministic(self) -> None:
         wanted = {
