@@ -11,12 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .system.api import RunResult, compare, evaluate, report, train
+    from .system.callbacks import Callback, Progress
     from .system.compare.config import load_comparison
     from .system.config.files import load_config
     from .system.config.run import RunConfig
 
 __version__ = "0.1.0"
 __all__ = [
+    "Callback",
+    "Progress",
     "RunConfig",
     "RunResult",
     "__version__",
@@ -29,6 +32,8 @@ __all__ = [
 ]
 
 _HOMES = {
+    "Callback": "system.callbacks",
+    "Progress": "system.callbacks",
     "RunConfig": "system.config.run",
     "RunResult": "system.api",
     "compare": "system.api",

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 import torch
 
+from .encodings.custom import EncodingConfig
 from .encodings.spec import EnvironmentSpec
 from .learner import Exploration
 from .networks.config import NetworkConfig
@@ -74,9 +75,15 @@ class QPolicy:
         return distinct_rows({**observation, **packed})
 
 
-def build_policy(network: NetworkConfig, value: ValueConfig, spec: EnvironmentSpec, top: int) -> QPolicy:
+def build_policy(
+    network: NetworkConfig,
+    value: ValueConfig,
+    spec: EnvironmentSpec,
+    top: int,
+    encoding: EncodingConfig | None = None,
+) -> QPolicy:
     """A policy with arbitrary weights, which waits for published ones; raises ValueError as `build_value_module`."""
-    return QPolicy(build_value_module(network, value, spec, torch.Generator().manual_seed(0)), top)
+    return QPolicy(build_value_module(network, value, spec, torch.Generator().manual_seed(0), encoding), top)
 
 
 def _softmax_draw(

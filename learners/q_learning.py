@@ -63,8 +63,9 @@ class QLearner:
             raise ValueError("returns must be given where the module's head normalises, and only there")
         self._plain = module.to(device)
         self.module = self._plain
-        self._target = copy.deepcopy(self._plain).requires_grad_(False)
-        self._average = copy.deepcopy(self._plain).requires_grad_(False)
+        # Followers play and judge: dropout is off in them, and a batch norm uses the averages that the learner keeps.
+        self._target = copy.deepcopy(self._plain).requires_grad_(False).eval()
+        self._average = copy.deepcopy(self._plain).requires_grad_(False).eval()
         self._config = config
         self._generator = generator
         self._contrast_actions = _checked_contrast(contrast_actions, module.num_actions)

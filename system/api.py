@@ -14,8 +14,8 @@ import torch
 
 from ..actors.environments.config import WordleConfig
 from ..actors.work import Scores
-from .builder import build_spec
-from .callbacks import Callback
+from .builder import check_parts
+from .callbacks import Callback, GuardedCallbacks, build_callbacks
 from .compare.config import CompareConfig
 from .compare.directory import ComparisonDirectory
 from .compare.outcome import build_outcome
@@ -69,26 +69,28 @@ def train(
         run_dir: a new directory; None takes the first free ``runs/<name>-<k>``.
         resume: go on with the run in ``run_dir`` from its newest whole checkpoint, or from its beginning where there
             is none. Fields of the config that may not change must be as they were.
-        callbacks: told what happens.
+        callbacks: told what happens, besides those that the config names. One that raises is left out from then on,
+            and the summary says so; see `Callback.required`.
 
     Raises:
-        ValueError: a run directory, checkpoint or config that cannot serve (each a class of its own).
+        ValueError: a run directory, checkpoint, config or own code that cannot serve (each a class of its own).
         RuntimeError: workers that failed or are lost for good, a Ray that does not start.
         OSError: the disk is full, ...; the checkpoints so far stay.
     """
     began = time.monotonic()
     _check_before_anything_is_made(config)
+    watching = GuardedCallbacks([*callbacks, *build_callbacks(config.callbacks)])
     torch.set_num_threads(config.torch_threads)
     directory, config = _open_directory(config, run_dir, resume)
     with directory.hold():
-        checkpoint = _checkpoint_to_resume(directory, callbacks) if resume else None
+        checkpoint = _checkpoint_to_resume(directory, [watching]) if resume else None
         directory.write_config(config.model_dump(mode="json"))
         attempt = directory.claim_attempt(checkpoint.ref if checkpoint else None)
-        for callback in callbacks:
-            callback.on_start(config, directory.path, checkpoint.ref.name if checkpoint else None)
+        watching.log = directory.log_path(attempt).with_name("callbacks.txt")
+        watching.on_start(config, directory.path, checkpoint.ref.name if checkpoint else None)
         # Of attempts that were killed only the training up to the checkpoint is known.
         earlier = checkpoint.parts["run"]["counters"]["seconds"] if checkpoint else 0.0
-        work = TrainingAttempt(config, directory, attempt, callbacks)
+        work = TrainingAttempt(config, directory, attempt, [watching])
         outcome = work.run(checkpoint)
         work.say("evaluating the final policy")
         played = play_evaluation(config, outcome.policy)
@@ -106,18 +108,23 @@ def train(
             "run_dir": str(directory.path),
             "versions": installed_versions(),
         }
+        told = _with_left_out(summary, watching)
+        directory.write_summary(told)
+    written = _report_of(directory.path, [watching])
+    watching.on_end(told)
+    # The report and the end are told of too, and may be what a callback fails at.
+    if (summary := _with_left_out(summary, watching)) != told:
         directory.write_summary(summary)
-    written = _report_of(directory.path, callbacks)
-    for callback in callbacks:
-        callback.on_end(summary)
     return RunResult(directory.path, summary, written, played)
 
 
-def evaluate(runs: Sequence[Path], *, callbacks: Sequence[Callback] = ()) -> dict[str, Any]:
-    """Play each run's newest whole checkpoint greedily and pool the figures over the runs' seeds.
+def evaluate(runs: Sequence[Path], *, checkpoint: str = "last", callbacks: Sequence[Callback] = ()) -> dict[str, Any]:
+    """Play a checkpoint of each run greedily and pool the figures over the runs' seeds.
 
     Args:
         runs: run directories of one config but for the seed.
+        checkpoint: ``last``, the newest whole one; ``best``, the one with the best validation return in its run; or a
+            name, such as ``1-5000``.
         callbacks: told what is being done.
 
     Returns:
@@ -125,7 +132,7 @@ def evaluate(runs: Sequence[Path], *, callbacks: Sequence[Callback] = ()) -> dic
 
     Raises:
         ValueError: no runs, runs of different configs or of one seed twice, a directory that is none, or one without
-            a whole checkpoint.
+            such a checkpoint.
     """
     began = time.monotonic()
     say = _teller(callbacks)
@@ -135,7 +142,7 @@ def evaluate(runs: Sequence[Path], *, callbacks: Sequence[Callback] = ()) -> dic
     torch.set_num_threads(configs[0].torch_threads)
     played, updates = [], []
     for run in saved:
-        loaded = run.load_policy(say)
+        loaded = run.load_policy(say, checkpoint)
         say(f"{run.directory.path}: playing checkpoint {loaded.checkpoint.name}")
         updates.append(loaded.checkpoint.step)
         played.append(play_evaluation(run.config, loaded.policy))
@@ -261,11 +268,15 @@ def _report_of(run_dir: Path, callbacks: Sequence[Callback]) -> Path | None:
 def _check_before_anything_is_made(config: RunConfig) -> None:
     """What can be told to be wrong at once leaves no run directory behind."""
     check_device(config.device)
-    build_spec(config)
+    check_parts(config)
     if config.actors.pool == "ray":
         check_ray(config.ray, config.metrics.port)
     elif config.metrics.port is not None:
         check_port_free(config.metrics.port)
+
+
+def _with_left_out(summary: dict[str, Any], watching: GuardedCallbacks) -> dict[str, Any]:
+    return {**summary, **({"callbacks_left_out": list(watching.left_out)} if watching.left_out else {})}
 
 
 def _open_directory(config: RunConfig, run_dir: Path | None, resume: bool) -> tuple[RunDirectory, RunConfig]:

@@ -35,13 +35,24 @@ def build_spec(config: RunConfig) -> EnvironmentSpec:
     return environment_spec(config.environment)
 
 
+def check_parts(config: RunConfig) -> None:
+    """Find out whether environment, encoding and network can be built, and go together.
+
+    Raises:
+        ValueError: there is no such environment, or the network cannot read it.
+        PluginError: own code is not what it must be.
+    """
+    spec = build_spec(config)
+    build_value_module(config.network, config.value, spec, torch_generator(stream(0, "try-out")), config.encoding)
+
+
 def build_learner(config: RunConfig, spec: EnvironmentSpec) -> QLearner:
     """The learner at its beginning."""
     split = word_split(config)
     trained = None if split is None else split.train
     weights = torch_generator(stream(config.seed, "first weights"))
     return QLearner(
-        build_value_module(config.network, config.value, spec, weights, trained),
+        build_value_module(config.network, config.value, spec, weights, config.encoding, trained),
         config.learner,
         stream(config.seed, "learner"),
         contrast_actions=trained,
@@ -83,7 +94,9 @@ def build_worker_spec(config: RunConfig, spec: EnvironmentSpec) -> WorkerSpec:
     """What every worker is built from, wherever it runs."""
     return WorkerSpec(
         environment=partial(build_environment, config.environment),
-        policy=partial(build_policy, config.network, config.value, spec, config.learner.exploration_top),
+        policy=partial(
+            build_policy, config.network, config.value, spec, config.learner.exploration_top, config.encoding
+        ),
         num_envs=config.actors.envs_per_worker,
         evaluation_purpose="validation",
         seed=config.seed,

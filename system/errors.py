@@ -15,6 +15,7 @@ of them become one line with a remedy and an exit code::
     │   ├── RunDirectoryUnsuited            10   the run in it is of another environment
     │   └── RunDirectoryUnwritable          14   permissions, a read-only disk, a file in the way
     ├── runs.checkpoints.CheckpointInvalid  11   a checkpoint is not as it was written
+    ├── learners.plugins.PluginError         2   own code that the config names
     ├── play.entries.EntryRefused            2   a word that cannot be played
     ├── reports.files.ReportUnwritable      14   no folder, or something that is no report stands there
     └── any other                            2   where Isogon raised it while it built a run's parts;
@@ -71,12 +72,19 @@ class ExitCode(IntEnum):
 
 
 class UserError(Exception):
-    """One line for a person, naming the thing, the value and the remedy, and the code that the process ends with."""
+    """One line for a person, naming the thing, the value and the remedy, and the code that the process ends with.
 
-    def __init__(self, code: ExitCode, line: str) -> None:
+    Attributes:
+        code: see `ExitCode`.
+        line: without the program's name.
+        has_details: whether a traceback helps the user: it is of the user's own code.
+    """
+
+    def __init__(self, code: ExitCode, line: str, *, has_details: bool = False) -> None:
         super().__init__(line)
         self.code = code
         self.line = line
+        self.has_details = has_details
 
 
 _CODES = {
@@ -85,6 +93,7 @@ _CODES = {
     "isogon.system.runs.errors.RunDirectoryUnwritable": ExitCode.PERMISSION,
     "isogon.system.runs.errors.RunDirectoryError": ExitCode.RUN_DIRECTORY,
     "isogon.system.runs.checkpoints.CheckpointInvalid": ExitCode.CHECKPOINT,
+    "isogon.learners.plugins.PluginError": ExitCode.CONFIG,
     "isogon.system.play.entries.EntryRefused": ExitCode.CONFIG,
     "isogon.system.reports.files.ReportUnwritable": ExitCode.PERMISSION,
     "isogon.actors.pools.contract.PoolExhausted": ExitCode.WORKERS_LOST,
@@ -239,7 +248,8 @@ def _told(code: ExitCode, error: BaseException, foreign: bool = False) -> UserEr
     if foreign and code in _REMEDIES:
         about = "Ray: " if code in (ExitCode.RAY_START, ExitCode.RAY_UNREACHABLE) else ""
         line = f"{about}{line.rstrip('.')}: {_REMEDIES[code]}"
-    return UserError(code, line)
+    own_code_raised = type(error).__name__ == "PluginError" and error.__cause__ is not None
+    return UserError(code, line, has_details=own_code_raised)
 
 
 def _of_the_disk(number: int | None, error: BaseException) -> UserError:

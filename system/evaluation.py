@@ -28,7 +28,7 @@ _RESAMPLES = 9_999
 _UNSOLVED = -6.0
 """The return of a lost game; a game won with the last guess returns -5."""
 
-MAY_DIFFER = {"seed", "ray", "metrics", "checkpoints", "device", "torch_threads"}
+MAY_DIFFER = {"seed", "ray", "metrics", "checkpoints", "device", "torch_threads", "callbacks"}
 """The parts of a config in which runs that are pooled may differ."""
 
 FOUND = {"value": {"found_range"}}
@@ -37,6 +37,7 @@ FOUND = {"value": {"found_range"}}
 PURPOSES: Mapping[str, tuple[Purpose, ...]] = {
     "wordle": ("never_seen", "seen", "validation"),
     "gymnasium": ("never_seen",),
+    "custom": ("never_seen",),
 }
 
 

@@ -13,8 +13,8 @@ from .builder import build_learner, build_spec
 from .config.problems import Origin, one_line
 from .config.run import RunConfig
 from .runs.checkpoints import CheckpointRef
-from .runs.directory import RunDirectory
-from .runs.errors import RunDirectoryDamaged, RunDirectoryMissing
+from .runs.directory import LAST, RunDirectory
+from .runs.errors import RunDirectoryDamaged
 from .training.attempt import check_environment, check_range_kept
 from .training.rank import load_learner
 
@@ -50,22 +50,18 @@ class SavedRun:
             problem = one_line(RunConfig, error.errors()[0], Origin(str(file), {}))
             raise RunDirectoryDamaged(f"{problem}: restore the config that the run was started with") from error
 
-    def load_policy(self, say: Callable[[str], None]) -> SavedPolicy:
-        """The policy of the newest whole checkpoint.
+    def load_policy(self, say: Callable[[str], None], which: str = LAST) -> SavedPolicy:
+        """The policy of a checkpoint.
 
         Args:
             say: is told in one line of each checkpoint that is passed over.
+            which: ``last``, ``best`` or a name; see `RunDirectory.find_checkpoint`.
 
         Raises:
-            RunDirectoryMissing: there is no whole checkpoint yet.
-            CheckpointInvalid: the checkpoint is of another network or another word list.
+            RunDirectoryMissing: there is no such checkpoint, or no whole one yet.
+            CheckpointInvalid: the checkpoint is damaged, or of another network or another word list.
         """
-        checkpoint = self.directory.latest_checkpoint(say)
-        if checkpoint is None:
-            raise RunDirectoryMissing(
-                f"run directory {self.directory.path} has no whole checkpoint yet: wait for its first one, "
-                "or resume the run"
-            )
+        checkpoint = self.directory.find_checkpoint(which, say)
         spec = build_spec(self.config)
         check_environment(checkpoint, spec)
         check_range_kept(checkpoint, self.config.value)

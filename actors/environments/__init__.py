@@ -1,10 +1,11 @@
 """What is played: the contract of a vectorised environment, Wordle, and any discrete Gymnasium environment."""
 
 from .build import build_environment, environment_spec
-from .config import EnvironmentConfig, GymnasiumConfig, Purpose, WordleConfig
+from .config import CustomEnvironmentConfig, EnvironmentConfig, GymnasiumConfig, Purpose, WordleConfig
 from .contract import Observation, Player, Step, VectorEnvironment
 
 __all__ = [
+    "CustomEnvironmentConfig",
     "EnvironmentConfig",
     "GymnasiumConfig",
     "Observation",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ...learners.encodings.spec import EnvironmentSpec
-from .config import EnvironmentConfig, GymnasiumConfig, Purpose, WordleConfig
+from .config import CustomEnvironmentConfig, EnvironmentConfig, GymnasiumConfig, Purpose, WordleConfig
 from .contract import VectorEnvironment
 from .wordle import WordleEnvironment, build_vocabulary, load_words, split_words, wordle_spec
 
@@ -16,6 +16,7 @@ def build_environment(config: EnvironmentConfig, purpose: Purpose, num_envs: int
 
     Raises:
         ValueError: the config names an environment that cannot be made, or a word list that cannot be used.
+        PluginError: an environment of one's own is not what it must be.
     """
     match config:
         case WordleConfig():
@@ -24,10 +25,17 @@ def build_environment(config: EnvironmentConfig, purpose: Purpose, num_envs: int
             from .gymnasium_vector import GymnasiumEnvironment
 
             return GymnasiumEnvironment(config.id, config.kwargs, num_envs, max_episode_steps=config.max_episode_steps)
+        case CustomEnvironmentConfig():
+            from .custom import build_custom
+
+            return build_custom(config, purpose, num_envs)
 
 
 def environment_spec(config: EnvironmentConfig) -> EnvironmentSpec:
-    """What a network is told of the environment, without building the vector. Raises ValueError as above."""
+    """What a network is told of the environment, without building the whole vector. Raises ValueError as above.
+
+    An environment of one's own is tried out for one step.
+    """
     match config:
         case WordleConfig():
             return wordle_spec(load_words(config.word_list))
@@ -35,6 +43,10 @@ def environment_spec(config: EnvironmentConfig) -> EnvironmentSpec:
             from .gymnasium_vector import gymnasium_spec
 
             return gymnasium_spec(config.id, config.kwargs)
+        case CustomEnvironmentConfig():
+            from .custom import custom_spec
+
+            return custom_spec(config)
 
 
 def _build_wordle(config: WordleConfig, purpose: Purpose, num_envs: int) -> WordleEnvironment:

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import Field
 
+from ...learners.plugins import PluginConfig
 from ...learners.settings import Settings
 
 Purpose: TypeAlias = Literal["train", "validation", "never_seen", "seen"]
@@ -38,4 +39,15 @@ class GymnasiumConfig(Settings):
     )
 
 
-EnvironmentConfig: TypeAlias = Annotated[WordleConfig | GymnasiumConfig, Field(discriminator="kind")]
+class CustomEnvironmentConfig(PluginConfig):
+    """An environment of one's own: a gymnasium.Env, or a vectorised one."""
+
+    kind: Literal["custom"] = "custom"
+    max_episode_steps: int | None = Field(
+        None, ge=1, description="of a gymnasium.Env, after which an episode is cut off; None: 1,000"
+    )
+
+
+EnvironmentConfig: TypeAlias = Annotated[
+    WordleConfig | GymnasiumConfig | CustomEnvironmentConfig, Field(discriminator="kind")
+]

@@ -65,6 +65,27 @@ class VectorEnvironment(Protocol):
         ...
 
 
+def check_action(action: np.ndarray, num_actions: int, ended: np.ndarray | None) -> None:
+    """Check what an environment is asked to do.
+
+    Args:
+        action: ``[N]``.
+        num_actions: A.
+        ended: ``[N] bool``, whose action is ignored; None before the first reset.
+
+    Raises:
+        ValueError: wrong shape or dtype, an action out of range, or no episode was begun.
+    """
+    if ended is None:
+        raise ValueError("step before reset: begin the episodes with reset(stream)")
+    if action.shape != ended.shape or action.dtype != np.int64:
+        raise ValueError(f"action is {action.dtype}{list(action.shape)}, expected int64[{ended.size}]")
+    outside = ((action < 0) | (action >= num_actions)) & ~ended
+    if outside.any():
+        where = int(np.flatnonzero(outside)[0])
+        raise ValueError(f"action[{where}] is {action[where]}: it must be in 0..{num_actions - 1}")
+
+
 class Player(Protocol):
     """Whatever chooses actions: a learnt `Policy`, or a player that needs no weights."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -14,7 +14,7 @@ import numpy.typing as npt
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from ...learners.encodings.spec import ArraySpec, EnvironmentSpec
-from .contract import Observation, Step
+from .contract import Observation, Step, check_action
 
 PLAIN_FIELD = "observation"
 """The field of an observation that is not a `Dict`."""
@@ -22,43 +22,37 @@ UNLIMITED_EPISODE_STEPS = 1_000
 """Where an environment has no limit of its own and none is given, its episodes are cut off after so many steps."""
 
 
-class GymnasiumEnvironment:
-    """N copies of a registered environment in this process, a `VectorEnvironment`.
+class GymnasiumCopies:
+    """N copies of a `gymnasium.Env` in this process, a `VectorEnvironment`.
 
     Observations: a ``Box`` is one field, ``"observation"``, as float32 (uint8 stays uint8); a ``Discrete`` is that
     field one-hot; a ``Dict`` of those has its keys as fields. Actions are 0..A-1 whatever the space starts from.
 
     Args:
-        env_id: a registered id such as ``CartPole-v1``, or ``module:id``, which imports the module first.
-        kwargs: passed to `gymnasium.make`.
+        name: for messages and the spec.
+        make: makes one copy, with a limit of steps on its episodes.
         num_envs: N.
-        max_episode_steps: episodes are truncated after so many; None keeps the environment's own limit, or takes
-            `UNLIMITED_EPISODE_STEPS` where it has none.
 
     Raises:
-        ValueError: no such id (the nearest one is named), arguments that the environment refuses, a package that it
-            lacks, an action space that is not ``Discrete``, or an observation space other than the above.
+        ValueError: an action space that is not ``Discrete``, or an observation space other than the above.
     """
 
-    def __init__(
-        self, env_id: str, kwargs: Mapping[str, Any], num_envs: int, *, max_episode_steps: int | None = None
-    ) -> None:
+    def __init__(self, name: str, make: Callable[[], gymnasium.Env[Any, Any]], num_envs: int) -> None:
         if num_envs < 1:
             raise ValueError(f"num_envs is {num_envs}: there must be at least one environment")
-        first = _make(env_id, kwargs, max_episode_steps)
+        first = make()
         try:
-            self._spec, self._first_action = _spec_of(env_id, first)
+            self._spec, self._first_action = spec_of(name, first)
         except ValueError:
             first.close()
             raise
-        made = [first, *(_make(env_id, kwargs, max_episode_steps) for _ in range(num_envs - 1))]
+        made = [first, *(make() for _ in range(num_envs - 1))]
         self._num_envs = num_envs
         self._vector = SyncVectorEnv(
             [partial(_same, env) for env in made], copy=False, autoreset_mode=AutoresetMode.NEXT_STEP
         )
-        self._spaces = _fields(self._vector.single_observation_space)
-        self._begun = False
-        self._ended = np.zeros(num_envs, dtype=np.bool_)
+        self._spaces = space_fields(self._vector.single_observation_space)
+        self._ended: npt.NDArray[np.bool_] | None = None
 
     @property
     def spec(self) -> EnvironmentSpec:
@@ -74,8 +68,7 @@ class GymnasiumEnvironment:
         """Begin N new episodes, each copy seeded from ``stream``; a copy's later episodes go on from its seed."""
         seeds: list[int | None] = [int(seed) for seed in stream.integers(2**31, size=self._num_envs)]
         observation, _ = self._vector.reset(seed=seeds)
-        self._begun = True
-        self._ended[:] = False
+        self._ended = np.zeros(self._num_envs, dtype=np.bool_)
         return self._encode(observation)
 
     def step(self, action: npt.NDArray[np.int64]) -> Step:
@@ -84,14 +77,7 @@ class GymnasiumEnvironment:
         Raises:
             ValueError: wrong shape or dtype, an action out of range, or no episode was begun.
         """
-        if not self._begun:
-            raise ValueError("step before reset: begin the episodes with reset(stream)")
-        if action.shape != (self._num_envs,) or action.dtype != np.int64:
-            raise ValueError(f"action is {action.dtype}{list(action.shape)}, expected int64[{self._num_envs}]")
-        outside = ((action < 0) | (action >= self._spec.num_actions)) & ~self._ended
-        if outside.any():
-            where = int(np.flatnonzero(outside)[0])
-            raise ValueError(f"action[{where}] is {action[where]}: it must be in 0..{self._spec.num_actions - 1}")
+        check_action(action, self._spec.num_actions, self._ended)
         observation, reward, terminated, truncated, _ = self._vector.step(action + self._first_action)
         self._ended = terminated | truncated
         return Step(self._encode(observation), reward.astype(np.float32), terminated, truncated)
@@ -110,6 +96,27 @@ class GymnasiumEnvironment:
         return {name: _encode_field(space, fields[name]) for name, space in self._spaces.items()}
 
 
+class GymnasiumEnvironment(GymnasiumCopies):
+    """N copies of a registered environment.
+
+    Args:
+        env_id: a registered id such as ``CartPole-v1``, or ``module:id``, which imports the module first.
+        kwargs: passed to `gymnasium.make`.
+        num_envs: N.
+        max_episode_steps: episodes are truncated after so many; None keeps the environment's own limit, or takes
+            `UNLIMITED_EPISODE_STEPS` where it has none.
+
+    Raises:
+        ValueError: no such id (the nearest one is named), arguments that the environment refuses, a package that it
+            lacks; spaces as in `GymnasiumCopies`.
+    """
+
+    def __init__(
+        self, env_id: str, kwargs: Mapping[str, Any], num_envs: int, *, max_episode_steps: int | None = None
+    ) -> None:
+        super().__init__(_named(env_id), partial(_make, env_id, kwargs, max_episode_steps), num_envs)
+
+
 def _same(env: gymnasium.Env[Any, Any]) -> gymnasium.Env[Any, Any]:
     return env
 
@@ -118,7 +125,7 @@ def gymnasium_spec(env_id: str, kwargs: Mapping[str, Any]) -> EnvironmentSpec:
     """The spec of an id, from one copy that is closed again. Raises ValueError as `GymnasiumEnvironment` does."""
     env = _make(env_id, kwargs, None)
     try:
-        return _spec_of(env_id, env)[0]
+        return spec_of(_named(env_id), env)[0]
     finally:
         env.close()
 
@@ -133,6 +140,10 @@ def gymnasium_episode_steps(env_id: str, kwargs: Mapping[str, Any], max_episode_
         return UNLIMITED_EPISODE_STEPS if own is None else own
     finally:
         env.close()
+
+
+def _named(env_id: str) -> str:
+    return f"gymnasium {env_id}"
 
 
 def _make(env_id: str, kwargs: Mapping[str, Any], max_episode_steps: int | None) -> gymnasium.Env[Any, Any]:
@@ -155,19 +166,20 @@ def _make(env_id: str, kwargs: Mapping[str, Any], max_episode_steps: int | None)
     return env if limited else gymnasium.wrappers.TimeLimit(env, UNLIMITED_EPISODE_STEPS)
 
 
-def _spec_of(env_id: str, env: gymnasium.Env[Any, Any]) -> tuple[EnvironmentSpec, int]:
-    """The spec, and the action that the space calls its first."""
+def spec_of(name: str, env: gymnasium.Env[Any, Any]) -> tuple[EnvironmentSpec, int]:
+    """The spec, and the action that the space calls its first. Raises ValueError for spaces that are not supported."""
     actions = env.action_space
     if not isinstance(actions, gymnasium.spaces.Discrete):
-        raise ValueError(f"environment.id {env_id!r} has the action space {actions}: only Discrete is supported")
+        raise ValueError(f"environment {name!r} has the action space {actions}: only Discrete is supported")
     try:
-        observation = {name: _field_spec(space) for name, space in _fields(env.observation_space).items()}
+        observation = {name: _field_spec(space) for name, space in space_fields(env.observation_space).items()}
     except ValueError as error:
-        raise ValueError(f"environment.id {env_id!r}: {error}") from error
-    return EnvironmentSpec(f"gymnasium {env_id}", observation, int(actions.n)), int(actions.start)
+        raise ValueError(f"environment {name!r}: {error}") from error
+    return EnvironmentSpec(name, observation, int(actions.n)), int(actions.start)
 
 
-def _fields(space: gymnasium.Space[Any]) -> dict[str, gymnasium.Space[Any]]:
+def space_fields(space: gymnasium.Space[Any]) -> dict[str, gymnasium.Space[Any]]:
+    """The spaces of an observation's fields."""
     return dict(space.spaces) if isinstance(space, gymnasium.spaces.Dict) else {PLAIN_FIELD: space}
 
 
@@ -187,5 +199,8 @@ def _field_spec(space: gymnasium.Space[Any]) -> ArraySpec:
 
 def _encode_field(space: gymnasium.Space[Any], values: np.ndarray) -> np.ndarray:
     if isinstance(space, gymnasium.spaces.Discrete):
-        return np.asarray(np.eye(int(space.n), dtype=np.float32)[values - int(space.start)])
+        index = values - int(space.start)
+        if ((index < 0) | (index >= space.n)).any():
+            raise ValueError(f"an observation holds {values[(index < 0) | (index >= space.n)][0]}, outside {space}")
+        return np.asarray(np.eye(int(space.n), dtype=np.float32)[index])
     return values.copy() if values.dtype == np.uint8 else values.astype(np.float32)

@@ -1,6 +1,14 @@
 """Networks: torsos, which encode observations, and `ValueModule`, a torso with its value head."""
 
-from .config import LetterBeliefConfig, LetterTiedConfig, LetterUntiedConfig, MLPConfig, NetworkConfig
+from .config import (
+    CustomNetworkConfig,
+    LetterBeliefConfig,
+    LetterTiedConfig,
+    LetterUntiedConfig,
+    MLPConfig,
+    NetworkConfig,
+)
+from .custom import CustomTorso, EncodedTorso
 from .letter_belief import BeliefScorer, LetterBeliefTorso
 from .letter_tied import LetterTiedTorso, WordScorer
 from .letter_untied import LetterUntiedTorso
@@ -9,6 +17,9 @@ from .value_module import ValueModule, build_value_module
 
 __all__ = [
     "BeliefScorer",
+    "CustomNetworkConfig",
+    "CustomTorso",
+    "EncodedTorso",
     "LetterBeliefConfig",
     "LetterBeliefTorso",
     "LetterTiedConfig",

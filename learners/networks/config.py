@@ -6,6 +6,7 @@ from typing import Annotated, Literal, TypeAlias
 
 from pydantic import Field
 
+from ..plugins import PluginConfig
 from ..settings import Settings
 
 
@@ -45,6 +46,13 @@ class LetterUntiedConfig(WordNetworkConfig):
     kind: Literal["letter_untied"] = "letter_untied"
 
 
+class CustomNetworkConfig(PluginConfig):
+    """A network of one's own: an nn.Module, constructed with (spec, **kwargs), with an attribute ``features``."""
+
+    kind: Literal["custom"] = "custom"
+
+
 NetworkConfig: TypeAlias = Annotated[
-    MLPConfig | LetterTiedConfig | LetterBeliefConfig | LetterUntiedConfig, Field(discriminator="kind")
+    MLPConfig | LetterTiedConfig | LetterBeliefConfig | LetterUntiedConfig | CustomNetworkConfig,
+    Field(discriminator="kind"),
 ]

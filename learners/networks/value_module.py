@@ -10,12 +10,14 @@ import torch
 from torch import nn
 
 from ..batch import Observation
+from ..encodings.custom import CheckedEncoding, EncodingConfig
 from ..encodings.spec import EnvironmentSpec
 from ..values.build import build_head
 from ..values.config import ValueConfig
 from ..values.head import ValueHead
 from ..values.kinds import HeadLoss, Target
 from .config import (
+    CustomNetworkConfig,
     LetterBeliefConfig,
     LetterTiedConfig,
     LetterUntiedConfig,
@@ -23,12 +25,13 @@ from .config import (
     NetworkConfig,
     WordNetworkConfig,
 )
+from .custom import CustomTorso, EncodedTorso
 from .letter_belief import BeliefScorer, LetterBeliefTorso
 from .letter_tied import LetterTiedTorso, WordScorer
 from .letter_untied import LetterUntiedTorso
 from .mlp import MLPTorso
 
-Torso: TypeAlias = LetterTiedTorso | LetterBeliefTorso | LetterUntiedTorso | MLPTorso
+Torso: TypeAlias = LetterTiedTorso | LetterBeliefTorso | LetterUntiedTorso | MLPTorso | CustomTorso | EncodedTorso
 
 
 class ValueModule(nn.Module):
@@ -95,6 +98,7 @@ def build_value_module(
     value: ValueConfig,
     spec: EnvironmentSpec,
     generator: torch.Generator,
+    encoding: EncodingConfig | None = None,
     training_actions: np.ndarray | None = None,
 ) -> ValueModule:
     """The module that these configs describe, its first weights drawn from ``generator``.
@@ -103,6 +107,7 @@ def build_value_module(
 
     Raises:
         ValueError: the network cannot read this environment, or the value config lacks something.
+        PluginError: an own network or encoding is not what it must be.
     """
     torso: Torso
     scorer: WordScorer | None
@@ -122,7 +127,29 @@ def build_value_module(
                 LetterBeliefTorso(network, words, generator, training_actions),
                 BeliefScorer(network, words, generator),
             )
-        case MLPConfig():
-            torso, scorer = MLPTorso(network, spec, generator), None
+        case MLPConfig() | CustomNetworkConfig():
+            torso, scorer = _build_torso(network, spec, generator, encoding), None
     head = build_head(value, torso.features, spec.num_actions, scorer=scorer, generator=generator)
     return ValueModule(torso, head, spec.num_actions)
+
+
+def _build_torso(
+    network: MLPConfig | CustomNetworkConfig,
+    spec: EnvironmentSpec,
+    generator: torch.Generator,
+    encoding: EncodingConfig | None,
+) -> MLPTorso | CustomTorso | EncodedTorso:
+    if encoding is not None:
+        checked = CheckedEncoding(encoding, spec)
+        return EncodedTorso(checked, _plain_torso(network, checked.spec, generator))
+    return _plain_torso(network, spec, generator)
+
+
+def _plain_torso(
+    network: MLPConfig | CustomNetworkConfig, spec: EnvironmentSpec, generator: torch.Generator
+) -> MLPTorso | CustomTorso:
+    match network:
+        case MLPConfig():
+            return MLPTorso(network, spec, generator)
+        case CustomNetworkConfig():
+            return CustomTorso(network, spec, generator)

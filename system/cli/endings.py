@@ -65,11 +65,12 @@ def report(error: BaseException) -> int:
         told = UserError(ExitCode.TERMINATED, "terminated")
     else:
         told = explain(cause)
-    log = _write_details(cause, told.code, run_dir)
+    detailed = told.code in _WITH_DETAILS or told.has_details
+    log = _write_details(cause, detailed, run_dir)
     line = told.line
     if told.code == ExitCode.BUG:
         line += f": this is a bug of Isogon, please report it with {log}"
-    elif log and told.code in _WITH_DETAILS and told is not cause:
+    elif log and detailed and told is not cause:
         line += f" (details: {log})"
     if run_dir is not None and told.code not in _NOT_WORTH_RESUMING:
         resume = f"{program()} train --resume --run-dir {shlex.quote(str(run_dir))}"
@@ -98,9 +99,9 @@ def _say(told: UserError) -> int:
     return int(told.code)
 
 
-def _write_details(error: BaseException, code: ExitCode, run_dir: Path | None) -> str:
+def _write_details(error: BaseException, detailed: bool, run_dir: Path | None) -> str:
     """Where the traceback is now. A user's mistake before there is a run leaves no file."""
-    if run_dir is None and code not in _WITH_DETAILS:
+    if run_dir is None and not detailed:
         return ""
     try:
         path = _log_of(run_dir) if run_dir else _new_log()

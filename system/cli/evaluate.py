@@ -8,18 +8,20 @@ from typing import Annotated
 import typer
 
 from .endings import Stopped
-from .train import AsJson
+from .train import AsJson, WhichCheckpoint
 
 
 def evaluate(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run directories of one preset, over seeds.")],
+    checkpoint: WhichCheckpoint = "last",
     as_json: AsJson = False,
 ) -> None:
-    """Play the newest checkpoint of each run and pool the results over their seeds.
+    """Play a checkpoint of each run and pool the results over their seeds.
 
     [bold]Examples[/bold]
 
       isogon evaluate runs/wordle-1
+      isogon evaluate runs/wordle-1 --checkpoint best
       isogon evaluate runs/wordle-1 runs/wordle-2 runs/wordle-3 --json
     """
     from .outputs import choose_output
@@ -28,7 +30,7 @@ def evaluate(
         try:
             from ..api import evaluate as evaluate_runs
 
-            summary = evaluate_runs(runs, callbacks=[output])
+            summary = evaluate_runs(runs, checkpoint=checkpoint, callbacks=[output])
         except BaseException as error:
             raise Stopped(error) from error
         output.conclude(summary)

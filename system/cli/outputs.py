@@ -47,6 +47,7 @@ class Output(Callback):
         run_dir: of the run that has begun and not ended, so of one that can be resumed.
     """
 
+    required = True
     run_dir: Path | None = None
 
     def __enter__(self) -> Self:

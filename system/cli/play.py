@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from .endings import Stopped
+from .train import WhichCheckpoint
 
 if TYPE_CHECKING:
     from ..play import WordleAdviser
@@ -33,6 +34,7 @@ def wordle(
             help="Let it advise you in a Wordle elsewhere.  [dim]default on a terminal without --word[/dim]",
         ),
     ] = False,
+    checkpoint: WhichCheckpoint = "last",
 ) -> None:
     """Watch the policy guess a word of yours, or take its advice in a Wordle that you play elsewhere.
 
@@ -50,19 +52,19 @@ def wordle(
             "it cannot be given together with --word: leave one of them out", param_hint="--advise"
         )
     try:
-        _play_wordle(run, word, advise or (word is None and sys.stdin.isatty()))
+        _play_wordle(run, checkpoint, word, advise or (word is None and sys.stdin.isatty()))
     except BaseException as error:
         raise Stopped(error) from error
 
 
-def _play_wordle(run: Path, word: str | None, advise: bool) -> None:
+def _play_wordle(run: Path, checkpoint: str, word: str | None, advise: bool) -> None:
     # Whatever needs torch is loaded once the arguments are known to be good.
     from .play_dialogue import advise_on_game, guess_word, guess_words
     from .play_screen import Screen
     from .reading import LineReader
 
     screen = Screen.of_stdout()
-    adviser, seen = _open(run, screen)
+    adviser, seen = _open(run, checkpoint, screen)
     if word is not None:
         guess_word(adviser, word, seen, screen)
     elif advise:
@@ -71,7 +73,7 @@ def _play_wordle(run: Path, word: str | None, advise: bool) -> None:
         guess_words(adviser, LineReader(), seen, screen)
 
 
-def _open(path: Path, screen: Screen) -> tuple[WordleAdviser, frozenset[str]]:
+def _open(path: Path, checkpoint: str, screen: Screen) -> tuple[WordleAdviser, frozenset[str]]:
     """The run's policy, and the words that its training saw."""
     import torch
 
@@ -88,7 +90,7 @@ def _open(path: Path, screen: Screen) -> tuple[WordleAdviser, frozenset[str]]:
             "name one of isogon train wordle"
         )
     torch.set_num_threads(run.config.torch_threads)
-    saved = run.load_policy(screen.name)
+    saved = run.load_policy(screen.name, checkpoint)
     screen.name(f"{path}, checkpoint {saved.checkpoint.name}, {len(words):,} words")
     return WordleAdviser(saved.policy, words, run.config.replay.discount), frozenset(
         words[index] for index in split.train

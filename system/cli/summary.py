@@ -58,6 +58,7 @@ ROWS = (
     Row("in all", "{total_seconds:.1f} s"),
     Row("evaluating", "{evaluate_seconds:.1f} s"),
     Row("seeds", "{seeds}"),
+    Row("callbacks left out", "{callbacks_left_out}"),
     Row("run directory", "{run_dir}"),
     Row("runs", "{runs}"),
 )

@@ -16,6 +16,12 @@ Overrides = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Replace one value of the config; the value is YAML. Repeatable."),
 ]
+WhichCheckpoint = Annotated[
+    str,
+    typer.Option(
+        metavar="last|best|NAME", help="Which checkpoint: the newest, the one with the best validation return, or one."
+    ),
+]
 AsJson = Annotated[
     bool, typer.Option("--json", help="Print one JSON object a line, the summary last, and nothing else, on stdout.")
 ]

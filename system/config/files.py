@@ -22,7 +22,7 @@ from pydantic import ValidationError
 from pydantic_core import to_jsonable_python
 
 from ...learners.settings import Settings
-from .keys import KIND, Model, nearest, of_kind, sections_of
+from .keys import KIND, Model, fields_of, nearest, of_kind, sections_of
 from .problems import Origin, about_section, meaning, one_line, shown
 from .run import RunConfig
 from .yaml_text import YamlError, read_yaml, write_entry, write_yaml
@@ -102,7 +102,7 @@ def resume_changes(old: Settings, new: Settings, prefix: str = "") -> list[str]:
         if isinstance(before, Settings) and type(before) is type(after):
             changed += resume_changes(before, after, f"{prefix}{name}.")
         else:
-            changed.append(f"{prefix}{name}: {shown(before)} -> {shown(after)}")
+            changed.append(f"{prefix}{info.alias or name}: {shown(before)} -> {shown(after)}")
     return changed
 
 
@@ -146,7 +146,7 @@ def _parse(text: str) -> _Override:
 def _complete(model: Model, data: Mapping[str, Any]) -> dict[str, Any]:
     """The data with the defaults of everything left out, so that one value of them can be replaced."""
     full = dict(data)
-    for name, info in model.model_fields.items():
+    for name, info in fields_of(model).items():
         if name not in full:
             if not info.is_required():
                 full[name] = to_jsonable_python(info.get_default(call_default_factory=True))
@@ -191,8 +191,8 @@ def _validated(data: dict[str, Any], origin: Origin) -> RunConfig:
 
 
 def _explained(section: Settings, indent: str) -> Iterator[str]:
-    for name in type(section).model_fields:
-        value = getattr(section, name)
+    for field, info in type(section).model_fields.items():
+        name, value = info.alias or field, getattr(section, field)
         about = meaning(type(section), name)
         if isinstance(value, Settings):
             yield f"{indent}{name}:  # {about or about_section(type(value))}"

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from types import UnionType
 from typing import Annotated, Any, TypeAlias, Union, get_args, get_origin
 
+from pydantic.fields import FieldInfo
+
 from ...learners.settings import Settings
 
 Model: TypeAlias = type[Settings]
@@ -35,6 +37,11 @@ class Place:
     siblings: tuple[Model, ...]
 
 
+def fields_of(model: Model) -> dict[str, FieldInfo]:
+    """A model's fields by the key that a user writes, which for ``class`` and its like is an alias of the name."""
+    return {info.alias or name: info for name, info in model.model_fields.items()}
+
+
 def models_of(annotation: Any) -> tuple[Model, ...]:
     """The models that a value of this annotation may be; empty unless it is a section."""
     if isinstance(annotation, type) and issubclass(annotation, Settings):
@@ -48,7 +55,7 @@ def models_of(annotation: Any) -> tuple[Model, ...]:
 
 def sections_of(model: Model, name: str) -> tuple[Model, ...]:
     """The models that the key ``name`` of ``model`` may be; empty for a plain value and for a key that is not there."""
-    return models_of(model.model_fields[name].annotation) if name in model.model_fields else ()
+    return models_of(fields_of(model)[name].annotation) if name in fields_of(model) else ()
 
 
 def kind_of(model: Model) -> str:
@@ -67,7 +74,7 @@ def of_kind(models: Sequence[Model], section: Any) -> Model | None:
 def all_keys(model: Model, prefix: str = "") -> Iterator[str]:
     """Every dotted key that a config of this model may have, sections and all kinds included."""
     seen = set()
-    for name in model.model_fields:
+    for name in fields_of(model):
         yield (key := f"{prefix}{name}")
         for section in sections_of(model, name):
             for inner in all_keys(section, f"{key}."):
@@ -105,9 +112,9 @@ def suggest(root: Model, place: Place) -> str:
         return "there is no such key"
     prefix = place.key[: len(place.key) - len(place.name)]
     for model in place.siblings:
-        if place.name in model.model_fields and place.parent is not model:
+        if place.name in fields_of(model) and place.parent is not model:
             return f"it belongs to {prefix}{KIND} {kind_of(model)}, and {prefix}{KIND} is {kind_of(place.parent)}"
-    fields = place.parent.model_fields
+    fields = fields_of(place.parent)
     elsewhere = {key.rpartition(".")[2]: key for key in all_keys(root) if key.rpartition(".")[0] + "." != prefix}
     meant = nearest(place.name, fields, 0.7)
     if meant is None and (far := nearest(place.name, elsewhere, 0.85)):

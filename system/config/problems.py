@@ -9,7 +9,7 @@ from typing import Any
 from pydantic_core import ErrorDetails, to_jsonable_python
 
 from ...learners.settings import Settings
-from .keys import KIND, Model, Place, kind_of, locate, nearest, sections_of, suggest
+from .keys import KIND, Model, Place, fields_of, kind_of, locate, nearest, sections_of, suggest
 
 _WIDEST_VALUE = 60
 
@@ -45,7 +45,7 @@ def shown(value: Any) -> str:
 
 def meaning(model: Model, name: str) -> str:
     """What a key is for: its description; a section's is the first sentence about it, where it has one kind."""
-    if about := model.model_fields[name].description:
+    if about := fields_of(model)[name].description:
         return about
     sections = sections_of(model, name)
     return about_section(sections[0]) if len(sections) == 1 else ""
@@ -79,7 +79,7 @@ def one_line(root: type[Settings], problem: ErrorDetails, origin: Origin) -> str
         case "model_type" | "model_attributes_type" if place.parent and (
             models := sections_of(place.parent, place.name)
         ):
-            fields = models[0].model_fields
+            fields = fields_of(models[0])
             key = next((name for name, info in fields.items() if info.is_required()), next(iter(fields)))
             kept = f"expected a section of keys ({', '.join(fields)}), as in {place.key}.{key}=..."
             return f"{place.key} is {shown(problem['input'])} in {where}: {kept}"

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
 from ...actors.config import ActorsConfig
 from ...actors.environments.config import EnvironmentConfig
+from ...learners.encodings.custom import EncodingConfig
 from ...learners.networks.config import MLPConfig, NetworkConfig, WordNetworkConfig
+from ...learners.plugins import PluginConfig
 from ...learners.q_learning_config import QLearningConfig
 from ...learners.replay.config import ReplayConfig
 from ...learners.settings import Settings, may_change_on_resume
@@ -56,6 +58,12 @@ class CheckpointConfig(Settings):
     every_updates: int | None = may_change_on_resume(None, ge=1, description="updates between two checkpoints")
     every_seconds: float | None = may_change_on_resume(30.0, gt=0, description="seconds between two checkpoints")
     keep: int = may_change_on_resume(3, ge=1, description="newest checkpoints that are kept")
+    keep_best: int = may_change_on_resume(
+        1,
+        ge=0,
+        description="checkpoints that are kept besides for the best validation return; above 0 each evaluation of the "
+        "run writes a checkpoint of what it plays",
+    )
 
 
 class RayConfig(Settings):
@@ -79,6 +87,15 @@ class MetricsConfig(Settings):
     )
 
 
+class CallbackConfig(PluginConfig):
+    """A callback of one's own: a subclass of isogon.Callback."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_name(cls, value: Any) -> Any:
+        return {"class": value} if isinstance(value, str) else value
+
+
 class RunConfig(Settings):
     """Everything that fixes a run."""
 
@@ -87,6 +104,7 @@ class RunConfig(Settings):
     )
     seed: int = Field(0, ge=0, description="of every random stream but the word split's")
     environment: EnvironmentConfig
+    encoding: EncodingConfig | None = None
     network: NetworkConfig = MLPConfig()
     value: ValueConfig
     learner: QLearningConfig = QLearningConfig()
@@ -106,6 +124,9 @@ class RunConfig(Settings):
     )
     ray: RayConfig = RayConfig()
     metrics: MetricsConfig = MetricsConfig()
+    callbacks: tuple[CallbackConfig, ...] = may_change_on_resume(
+        (), description="told what happens: module:Class, or class and kwargs of each"
+    )
 
     @model_validator(mode="after")
     def _check(self) -> RunConfig:
@@ -123,6 +144,10 @@ class RunConfig(Settings):
         if self.environment.kind != "wordle":
             raise ValueError(
                 f"network.kind is {network}, which reads Wordle boards: use mlp for a Gymnasium environment"
+            )
+        if self.encoding is not None:
+            raise ValueError(
+                f"network.kind is {network}, which reads Wordle boards as they are: use mlp behind an encoding"
             )
         if self.value.form != "tilt":
             raise ValueError(

@@ -5,6 +5,7 @@
     config.yaml                      the resolved config
     attempts/<n>/                    see `system.runs.attempts`
     checkpoints/<attempt>-<step>/    see `system.runs.checkpoints`
+    scores.json                      validation returns of the checkpoints that were evaluated, by their names
     summary.json                     the result
 
 It lies on a POSIX path. One process at a time works in it, as an attempt; others may read. Temporary names (see
@@ -19,6 +20,7 @@ import os
 import socket
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +53,7 @@ from .errors import (
     RunDirectoryMissing,
     RunDirectoryUnwritable,
 )
+from .scores import add_score, best_first, read_scores
 
 __all__ = [
     "RunDirectory",
@@ -60,6 +63,9 @@ __all__ = [
     "RunDirectoryMissing",
     "RunDirectoryUnwritable",
 ]
+
+LAST, BEST = "last", "best"
+"""What a checkpoint is called that need not be named: the newest, and the one with the best validation return."""
 
 _UNWRITABLE = frozenset(
     {errno.ENOENT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP}
@@ -238,7 +244,83 @@ class RunDirectory:
         Raises:
             RunDirectoryDamaged: the line cannot be followed.
         """
+        return self._first_whole(self.checkpoint_line(), warn)
+
+    def find_checkpoint(self, which: str, warn: Callable[[str], None]) -> Checkpoint:
+        """The checkpoint of the line that is asked for, and whole.
+
+        Args:
+            which: ``last``; ``best``, by validation return, of those that are still there; or a name, ``1-5000``.
+            warn: is told in one line of each one that is passed over.
+
+        Raises:
+            RunDirectoryMissing: there is no such checkpoint.
+            CheckpointInvalid: the one that is named is not whole.
+            RunDirectoryDamaged: the line or the scores cannot be read.
+        """
+        line = self.checkpoint_line()
+        if which not in (LAST, BEST):
+            refs = [ref for ref in line if ref.name == which]
+            if not refs:
+                there = ", ".join(ref.name for ref in line) or "none"
+                raise RunDirectoryMissing(
+                    f"run directory {self.path} has no checkpoint {which}: name last, best or one of {there}"
+                )
+            return load_checkpoint(self.checkpoint_folder(refs[0]))
+        checkpoint = self._first_whole(line if which == LAST else best_first(self.path, line), warn)
+        if checkpoint is None and which == BEST and line:
+            raise RunDirectoryMissing(
+                f"run directory {self.path} has no checkpoint that was evaluated: wait for its first evaluation, "
+                "or take the last one"
+            )
+        if checkpoint is None:
+            raise RunDirectoryMissing(
+                f"run directory {self.path} has no whole checkpoint yet: wait for its first one, or resume the run"
+            )
+        return checkpoint
+
+    def record_score(self, ref: CheckpointRef, validation_return: float) -> None:
+        """Write down how good a checkpoint is, whether or not it is there yet. On disk when this returns."""
+        add_score(self.path, ref, validation_return, self.checkpoint_line())
+
+    def read_scores(self) -> dict[str, float]:
+        """Validation returns by the names of checkpoints, which may be gone.
+
+        Raises:
+            RunDirectoryDamaged: scores.json is not as it was written.
+        """
+        return read_scores(self.path)
+
+    def prune_checkpoints(
+        self, keep: int, keep_best: int = 0, spare: CheckpointRef | None = None
+    ) -> list[CheckpointRef]:
+        """Remove the line's checkpoints that are older than its ``keep``-th newest whole one, and say which.
+
+        The ``keep_best`` whole ones with the best validation returns stay, however old, and so does ``spare``, whose
+        score is not known yet. A checkpoint that cannot be
+        read does not count, and stays while it is newer than that one. So the checkpoint that an attempt started from
+        stays until there are newer ones.
+
+        Raises:
+            ValueError: ``keep`` is less than 1, or ``keep_best`` less than 0.
+        """
+        if keep < 1 or keep_best < 0:
+            raise ValueError(f"keep is {keep} and keep_best {keep_best}: they must be at least 1 and 0")
+        best = set(islice(filter(self._is_valid, best_first(self.path, self.checkpoint_line())), keep_best))
+        removed = []
+        kept = 0
         for ref in self.checkpoint_line():
+            if kept == keep:
+                if ref in best or ref == spare:
+                    continue
+                remove_atomically(self.checkpoint_folder(ref))
+                removed.append(ref)
+            elif self._is_valid(ref):
+                kept += 1
+        return removed
+
+    def _first_whole(self, refs: list[CheckpointRef], warn: Callable[[str], None]) -> Checkpoint | None:
+        for ref in refs:
             try:
                 checkpoint = load_checkpoint(self.checkpoint_folder(ref))
                 if checkpoint.ref != ref:
@@ -249,27 +331,6 @@ class RunDirectory:
             self._known_valid.add(ref)
             return checkpoint
         return None
-
-    def prune_checkpoints(self, keep: int) -> list[CheckpointRef]:
-        """Remove the line's checkpoints that are older than its ``keep``-th newest whole one, and say which.
-
-        A checkpoint that cannot be read does not count, and stays while it is newer than that one. So the checkpoint
-        that an attempt started from stays until there are newer ones.
-
-        Raises:
-            ValueError: ``keep`` is less than 1.
-        """
-        if keep < 1:
-            raise ValueError(f"keep is {keep}: at least one checkpoint must be kept")
-        removed = []
-        kept = 0
-        for ref in self.checkpoint_line():
-            if kept == keep:
-                remove_atomically(self.checkpoint_folder(ref))
-                removed.append(ref)
-            elif self._is_valid(ref):
-                kept += 1
-        return removed
 
     def _is_valid(self, ref: CheckpointRef) -> bool:
         if ref not in self._known_valid:

@@ -23,7 +23,7 @@ from ..coordinate import Coordinator
 from ..metrics.exporters import NullExporter, PrometheusExporter, RayExporter
 from ..metrics.recorder import Exporter, MetricsRecorder
 from ..runs.attempts import Attempt
-from ..runs.checkpoints import Checkpoint, CheckpointInvalid
+from ..runs.checkpoints import Checkpoint, CheckpointInvalid, CheckpointRef
 from ..runs.directory import RunDirectory
 from .clock import RunClock
 from .first_games import clipping_advice, find_range
@@ -107,6 +107,7 @@ class TrainingAttempt:
     callbacks: Sequence[Callback]
     _clock: RunClock = field(default_factory=RunClock)
     _fingerprint: str = ""
+    _being_evaluated: CheckpointRef | None = None
 
     def run(self, checkpoint: Checkpoint | None) -> Outcome:
         """Train from ``checkpoint``, or from the beginning, until the budget is used up.
@@ -177,6 +178,7 @@ class TrainingAttempt:
             clock=self._clock,
             evaluation_episodes=evaluation_episodes(config),
             save=self._save,
+            score=self._score if config.checkpoints.keep_best else None,
         )
         if checkpoint is not None:
             check_environment(checkpoint, spec)
@@ -203,9 +205,23 @@ class TrainingAttempt:
     def _save(self, updates: int, parts: Mapping[str, Any]) -> None:
         info = {ENVIRONMENT: self._fingerprint, RANGE: range_of(self.config.value)}
         ref = self.directory.save_checkpoint(self.attempt, updates, parts, info)
-        self.directory.prune_checkpoints(self.config.checkpoints.keep)
+        self._prune()
         for callback in self.callbacks:
             callback.on_checkpoint(self.directory.checkpoint_folder(ref))
+
+    def _score(self, updates: int, validation_return: float | None) -> None:
+        # The run may have resumed just there: the checkpoint then is an earlier attempt's.
+        start = self.attempt.start
+        ref = start if start and start.step == updates else CheckpointRef(self.attempt.number, updates)
+        if validation_return is None:
+            self._being_evaluated = ref
+        else:
+            self.directory.record_score(ref, validation_return)
+            self._prune()
+
+    def _prune(self) -> None:
+        kept = self.config.checkpoints
+        self.directory.prune_checkpoints(kept.keep, kept.keep_best, spare=self._being_evaluated)
 
     def _log(self, row: Mapping[str, Any]) -> None:
         self.directory.append_metrics(self.attempt, row)

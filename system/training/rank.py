@@ -75,6 +75,8 @@ class Rank:
         clock: of run seconds; started here.
         evaluation_episodes: episodes of one evaluation.
         save: writes a checkpoint of the parts given, named by the number of updates.
+        score: told which checkpoint, by its number of updates, is being evaluated (None), then its validation return;
+            None where no checkpoint is kept for being the best.
     """
 
     def __init__(
@@ -89,6 +91,7 @@ class Rank:
         clock: RunClock,
         evaluation_episodes: int,
         save: Callable[[int, Mapping[str, Any]], None],
+        score: Callable[[int, float | None], None] | None = None,
     ) -> None:
         self._config = config
         self._learner = learner
@@ -99,6 +102,8 @@ class Rank:
         self._clock = clock
         self._evaluation_episodes = evaluation_episodes
         self._save = save
+        self._score = score
+        self._evaluated_at: dict[int, int] = {}
         actors = config.actors
         self._pace = Pace(
             actors.updates_per_step,
@@ -116,6 +121,8 @@ class Rank:
         self._workers_seen = time.monotonic()
         self._checkpoint_at = (self._checkpoint_at[0], self._clock.seconds())
         self._publish()
+        # An evaluation that was in hand when the run was killed is done again, with the checkpoint's weights.
+        self._evaluated_at = {self.counters.version: self.counters.updates}
         while (share := self.share()) < 1.0:
             self._ask()
             due = self._update_is_due()
@@ -226,7 +233,10 @@ class Rank:
         self.counters.env_steps = self._sink.env_steps
         self.monitor.played(played, *self._sink.take_finished())
         while self._sink.evaluations:
-            self.monitor.evaluated(self._standing(self.share()), *self._sink.evaluations.pop(0))
+            version, scores = self._sink.evaluations.pop(0)
+            self.monitor.evaluated(self._standing(self.share()), version, scores)
+            if self._score and (updates := self._evaluated_at.pop(version, None)) is not None:
+                self._score(updates, float(scores["return"].mean()))
 
     def _update(self, share: float) -> None:
         with self.monitor.timed("sampling"):
@@ -256,6 +266,11 @@ class Rank:
             self.counters.evaluations += 1
             self._publish()
             self._coordinator.demand(self._evaluation_episodes, "evaluate")
+            if self._score:
+                # What is being evaluated may turn out the best: it is kept, whole, before the next update changes it.
+                self._evaluated_at = {self.counters.version: self.counters.updates}
+                self._score(self.counters.updates, None)
+                self.checkpoint()
 
     def _checkpoint_if_due(self) -> None:
         config = self._config.checkpoints

@@ -133,7 +133,7 @@ def test_fields_dtypes_one_hot_and_the_first_action() -> None:
         ("no_such_module:X-v0", {}, r"cannot be made: No module named 'no_such_module'"),
         ("a:b:c", {}, r"'a:b:c' with kwargs {} cannot be made"),
         ("CartPole-v1", {"wheels": 4}, r"with kwargs {'wheels': 4} cannot be made: .*unexpected keyword argument"),
-        ("Pendulum-v1", {}, r"'Pendulum-v1' has the action space Box.*: only Discrete is supported"),
+        ("Pendulum-v1", {}, r"'gymnasium Pendulum-v1' has the action space Box.*: only Discrete is supported"),
         (TUPLE, {}, r"observation space Tuple.* is not supported: Box, Discrete or a Dict of those are"),
     ],
 )

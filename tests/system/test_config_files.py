@@ -174,7 +174,7 @@ def test_presets_have_a_title() -> None:
         (CARTPOLE.replace("kind: gymnasium, ", ""), "environment.kind is missing in "),
         (
             CARTPOLE.replace("kind: gymnasium", "kind: gymnasum"),
-            "expected one of wordle, gymnasium; did you mean gymna",
+            "expected one of wordle, gymnasium, custom; did you mean gymna",
         ),
         (CARTPOLE + "network: {kind: mlp, channels: 3}\n", "it belongs to network.kind letter_tied"),
         (CARTPOLE + "offline: {steps: 3}\n", "there is a data policy for Wordle only"),
@@ -333,6 +333,8 @@ def test_a_typo_of_a_key_suggests_it(tmp_path_factory: pytest.TempPathFactory, d
     wordle = (section == "network" and name in ("channels", "dense_channels")) or section == "environment"
     path.write_text(WORDLE if wordle else CARTPOLE, encoding="utf-8")
     kinds = ["environment.kind=gymnasium", "environment.id=x"] if name in ("kwargs", "max_episode_steps") else []
+    if name == "class" or section == "encoding" or (section, name) == ("network", "kwargs"):
+        kinds = [f"{section}.class=a:B", *([f"{section}.kind=custom"] if section != "encoding" else [])]
     switch_on = ["environment.kind=wordle"] if section == "offline" else []
     assert f"did you mean {prefix}{name}?" in refusal(str(path), *kinds, *switch_on, f"{prefix}{typo}=1")
 

@@ -437,3 +437,21 @@ def test_a_checkpoint_of_a_newer_format_is_passed_over(run: RunDirectory, monkey
     assert "upgrade isogon" in warnings[0]
     save(run, attempt, 3, 4)
     assert names(run.prune_checkpoints(keep=3)) == []
+
+
+def test_the_best_is_kept_however_old_and_damage_is_named(run: RunDirectory) -> None:
+    with run.hold():
+        attempt = run.claim_attempt(None)
+        for step, score in ((1, 0.5), (2, 2.0), (3, 2.0), (4, -1.0), (5, None)):
+            ref = run.save_checkpoint(attempt, step, {"learner": {"step": step}}, {})
+            if score is not None:
+                run.record_score(ref, score)
+    assert run.find_checkpoint("best", pytest.fail).step == 3, "among equals the newest"
+    spare = CheckpointRef(1, 1)
+    assert names(run.prune_checkpoints(keep=1, keep_best=1, spare=spare)) == ["1-4", "1-2"]
+    assert names(run.checkpoint_line()) == ["1-5", "1-3", "1-1"]
+    assert run.find_checkpoint("1-1", pytest.fail).step == 1
+    (run.path / "scores.json").write_text("[]")
+    with pytest.raises(RunDirectoryDamaged, match=r"scores.json cannot be read .*: remove it"):
+        run.find_checkpoint("best", pytest.fail)
+    assert run.find_checkpoint("last", pytest.fail).step == 5

@@ -197,6 +197,7 @@ def test_the_loop_publishes_explores_less_and_counts(tmp_path: Path, monkeypatch
         "actors.publish_every_updates=5",
         "actors.epsilon.until=1.0",
         "evaluation.every_share=0.5",
+        "checkpoints.keep_best=0",
     ]
     heard = _Heard()
     train(load_config("cartpole", [*CARTPOLE, *options]), run_dir=tmp_path / "run", callbacks=[heard])

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from .config.run import RunConfig
+if TYPE_CHECKING:
+    from ..config.run import RunConfig
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,15 @@ class Progress:
 
 
 class Callback:
-    """Does nothing at every occasion; subclass it."""
+    """Does nothing at every occasion; subclass it.
+
+    All methods are called in the learner's process, between two updates: what they take, the run waits for.
+
+    Attributes:
+        required: whether the run ends where this callback raises, rather than going on without it.
+    """
+
+    required: bool = False
 
     def on_start(self, config: RunConfig, run_dir: Path, resumed_from: str | None) -> None:
         """The run directory stands and work begins. ``resumed_from`` names the checkpoint, if there is one."""
