@@ -22,12 +22,10 @@ from .reports.files import check_output
 from .reports.run_data import play
 from .runs.checkpoints import Checkpoint, CheckpointInvalid, installed_versions
 from .runs.directory import RunDirectory, RunDirectoryMissing
+from .runs.places import about_place, check_outlasts_job, place_of_new_runs
 from .saved_run import SavedRun
 from .training.attempt import TrainingAttempt
 from .training.ray_session import check_ray
-
-RUNS = Path("runs")
-"""Where run directories are made that nobody named."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +50,8 @@ def train(
 
     Args:
         config: see `system.config.load_config`, which reads presets and files.
-        run_dir: a new directory; None takes the first free ``runs/<name>-<k>``.
+        run_dir: a new directory; None takes the first free ``runs/<name>-<k>``, in a Ray job
+            ``~/isogon-runs/<name>-<k>``.
         resume: go on with the run in ``run_dir`` from its newest whole checkpoint, or from its beginning where there
             is none. Fields of the config that may not change must be as they were.
         callbacks: told what happens.
@@ -72,6 +71,8 @@ def train(
         attempt = directory.claim_attempt(checkpoint.ref if checkpoint else None)
         for callback in callbacks:
             callback.on_start(config, directory.path, checkpoint.ref.name if checkpoint else None)
+        if run_dir is None and (place := about_place(directory.path)):
+            _teller(callbacks)(place)
         # Of attempts that were killed only the training up to the checkpoint is known.
         earlier = checkpoint.parts["run"]["counters"]["seconds"] if checkpoint else 0.0
         work = TrainingAttempt(config, directory, attempt, callbacks)
@@ -193,8 +194,14 @@ def _check_before_anything_is_made(config: RunConfig) -> None:
 
 
 def _open_directory(config: RunConfig, run_dir: Path | None, resume: bool) -> RunDirectory:
+    if run_dir is not None:
+        check_outlasts_job(run_dir)
     if not resume:
-        return RunDirectory.create_next(RUNS, config.name) if run_dir is None else RunDirectory.create(run_dir)
+        return (
+            RunDirectory.create_next(place_of_new_runs(), config.name)
+            if run_dir is None
+            else RunDirectory.create(run_dir)
+        )
     if run_dir is None:
         raise RunDirectoryMissing("resume needs the directory of the run to go on with: name it by run_dir")
     directory = RunDirectory.open(run_dir)

@@ -26,7 +26,7 @@ from .clock import RunClock
 from .monitor import RunMonitor
 from .offline_games import record_offline_games
 from .rank import Rank
-from .ray_session import ray_session
+from .ray_session import ray_session, where
 from .rollout_sink import RolloutSink
 
 ENVIRONMENT = "environment"
@@ -91,7 +91,7 @@ class TrainingAttempt:
         self._fingerprint = spec.fingerprint()
         with ExitStack() as stack:
             if config.actors.pool == "ray":
-                self.say("starting Ray")
+                self.say(where(config.ray))
                 stack.enter_context(ray_session(config.ray, config.actors.workers, config.metrics.port))
             rank = self._build_rank(spec, checkpoint, stack)
             try:
