@@ -10,17 +10,30 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .system.api import RunResult, evaluate, report, train
+    from .system.api import RunResult, compare, evaluate, report, train
+    from .system.compare.config import load_comparison
     from .system.config.files import load_config
     from .system.config.run import RunConfig
 
 __version__ = "0.1.0"
-__all__ = ["RunConfig", "RunResult", "__version__", "evaluate", "load_config", "report", "train"]
+__all__ = [
+    "RunConfig",
+    "RunResult",
+    "__version__",
+    "compare",
+    "evaluate",
+    "load_comparison",
+    "load_config",
+    "report",
+    "train",
+]
 
 _HOMES = {
     "RunConfig": "system.config.run",
     "RunResult": "system.api",
+    "compare": "system.api",
     "evaluate": "system.api",
+    "load_comparison": "system.compare.config",
     "load_config": "system.config.files",
     "report": "system.api",
     "train": "system.api",

@@ -220,6 +220,9 @@ class QLearner:
         averages: list[torch.Tensor] = list(self._average.parameters())
         newest: list[torch.Tensor] = list(self._plain.parameters())
         torch._foreach_lerp_(averages, newest, 1.0 - decay)
+        # Buffers hold counts, which have no mean worth the name.
+        for average, newest_buffer in zip(self._average.buffers(), self._plain.buffers(), strict=True):
+            average.copy_(newest_buffer)
         every = self._config.target_update_every
         if every and self.updates % every == 0:
             self._target.load_state_dict(self._plain.state_dict())

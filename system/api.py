@@ -3,21 +3,30 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from ..actors.environments.config import WordleConfig
+from ..actors.work import Scores
 from .builder import build_spec
 from .callbacks import Callback
+from .compare.config import CompareConfig
+from .compare.directory import ComparisonDirectory
+from .compare.outcome import build_outcome
+from .compare.plan import Failed, Trial, wanted_trials
+from .compare.runners import ray_runner
+from .compare.session import Watcher, done_results, run_comparison
 from .config.files import check_resume
 from .config.run import RunConfig
-from .errors import check_device, check_port_free, explain
-from .evaluation import check_poolable, play_evaluation, summarise
-from .reports import RunData, build_page, check_each_once, read_run, render, write_report
+from .errors import ExitCode, UserError, check_device, check_port_free, explain
+from .evaluation import check_poolable, play_evaluation, play_opponents, rival_returns, summarise
+from .machine import describe_machine, usable_cores
+from .reports import RunData, build_page, check_each_once, draw_curves, read_run, render, write_report
 from .reports.files import check_output
 from .reports.run_data import play
 from .runs.checkpoints import Checkpoint, CheckpointInvalid, installed_versions
@@ -36,11 +45,13 @@ class RunResult:
         run_dir: its directory.
         summary: the content of its summary.json.
         report: its report.html; None where that could not be made, which a callback was told of.
+        played: the final evaluation's greedy episodes by purpose, in Wordle one for each word of a set.
     """
 
     run_dir: Path
     summary: dict[str, Any]
     report: Path | None = None
+    played: Mapping[str, Scores] = field(default_factory=dict)
 
 
 def train(
@@ -78,10 +89,11 @@ def train(
         work = TrainingAttempt(config, directory, attempt, callbacks)
         outcome = work.run(checkpoint)
         work.say("evaluating the final policy")
+        played = play_evaluation(config, outcome.policy)
         summary = {
             "preset": config.name,
             "seeds": [config.seed],
-            **summarise([config], [play_evaluation(config, outcome.policy)]),
+            **summarise([config], [played]),
             "train_seconds": round(outcome.seconds, 3),
             "total_seconds": round(earlier + time.monotonic() - began, 3),
             "updates": outcome.updates,
@@ -94,7 +106,7 @@ def train(
     written = _report_of(directory.path, callbacks)
     for callback in callbacks:
         callback.on_end(summary)
-    return RunResult(directory.path, summary, written)
+    return RunResult(directory.path, summary, written, played)
 
 
 def evaluate(runs: Sequence[Path], *, callbacks: Sequence[Callback] = ()) -> dict[str, Any]:
@@ -143,7 +155,7 @@ def report(runs: Sequence[Path], output: Path | None = None, *, callbacks: Seque
     Args:
         runs: run directories.
         output: the file; None writes ``report.html`` into the directory of a single run, and into the working
-            directory for several.
+            directory for several. One that ends in ``.svg`` gets the validation curves alone, as a picture.
         callbacks: told what is being done, and what is left out.
 
     Returns:
@@ -151,7 +163,7 @@ def report(runs: Sequence[Path], output: Path | None = None, *, callbacks: Seque
 
     Raises:
         ValueError: no runs, a directory that is none or is damaged, the same one twice; a place where the report cannot
-            go, or something that is no report stands.
+            go, or something that is no report stands; curves of runs that do not play the same.
         OSError: the disk is full, ...; a report that was there stays.
     """
     say = _teller(callbacks)
@@ -166,10 +178,71 @@ def report(runs: Sequence[Path], output: Path | None = None, *, callbacks: Seque
     def pool(done: Sequence[RunData]) -> dict[str, Any]:
         return evaluate([run.path for run in done], callbacks=callbacks)
 
+    if where.suffix == ".svg":
+        config = data[0].config
+        write_report(where, draw_curves(data, rival_returns(config) if config else {}))
+        return where
     made = f"Made by isogon {installed_versions().get('isogon', '?')} on {datetime.now(UTC):%Y-%m-%d %H:%M} UTC."
     page = build_page(data, pool=pool, play=lambda run: play(run, say), made=made)
     write_report(where, render(page))
     return where
+
+
+def compare(
+    config: CompareConfig, *, directory: Path | None = None, jobs: int | None = None, watcher: Watcher | None = None
+) -> dict[str, Any]:
+    """Tune each loss alike, train it over several seeds, and compare them at equal steps and at equal time.
+
+    The runs are Ray tasks of one CPU each. One that fails is told of and does not keep the others from going on.
+
+    Args:
+        config: see `system.compare.load_comparison`.
+        directory: a new directory, or that of a comparison with the same config, which goes on where it was; None
+            takes the first free ``runs/compare-<k>``. On a cluster it lies on a path that all nodes share.
+        jobs: runs at a time, where Ray is started here; None: as many as there are cores.
+        watcher: told what happens.
+
+    Returns:
+        What `compare.outcome.build_outcome` gives, with ``sessions``, the time that it took (see
+        `ComparisonDirectory.sessions`), ``machine, versions, directory, file``; ``file``, compare.json, holds the rest.
+
+    Raises:
+        ValueError: a directory that holds something else, or a comparison with another config.
+        RuntimeError: a Ray that does not start.
+        OSError: the disk is full, ...; the runs that are done stay.
+    """
+    watcher = watcher or Watcher()
+    if directory is None:
+        at = ComparisonDirectory.begin_next(place_of_new_runs(), config)
+    else:
+        check_outlasts_job(directory)
+        at = ComparisonDirectory.begin_or_continue(directory, config)
+    with at.hold():
+        watcher.on_directory(at.path)
+        if directory is None and (place := about_place(at.path)):
+            watcher.on_message(place)
+        if changed := at.changed_versions():
+            watcher.on_message(f"it began with other versions ({'; '.join(changed)}): runs may differ by that too")
+        base = next(iter(config.tables.values())).base
+        results, failed = done_results(config, at), dict[Trial, Failed]()
+        if wanted_trials(config, results):
+            with ray_runner(base.ray, jobs or usable_cores()) as runner:
+                results, failed = run_comparison(config, at, runner, watcher)
+        if failed and not results:
+            reason = next(iter(failed.values())).reason
+            raise UserError(ExitCode.WORKER_FAILED, f"none of {len(failed)} runs came to its end; the first: {reason}")
+        watcher.on_message("playing the never-seen words without learning")
+        assert isinstance(base.environment, WordleConfig)
+        assert base.offline is not None
+        opponents = play_opponents(base.environment, base.evaluation.filter_games, base.offline.smart_share)
+        outcome = {
+            **build_outcome(config, results, failed, opponents),
+            "sessions": at.sessions(),
+            "machine": describe_machine(),
+            "versions": installed_versions(),
+        }
+        file = at.write_outcome(outcome)
+    return {**outcome, "directory": str(at.path), "file": str(file)}
 
 
 def _report_of(run_dir: Path, callbacks: Sequence[Callback]) -> Path | None:

@@ -12,6 +12,7 @@ from ..actors.pools.contract import Pool
 from ..actors.pools.in_process import InProcessPool
 from ..actors.worker import Worker, WorkerSpec
 from ..learners.encodings.spec import EnvironmentSpec
+from ..learners.networks.config import WordNetworkConfig
 from ..learners.networks.value_module import build_value_module
 from ..learners.policy import build_policy
 from ..learners.q_learning import QLearner
@@ -50,7 +51,7 @@ def build_replay(config: RunConfig) -> UniformReplay:
         config.replay.capacity,
         config.replay.batch_size,
         stream(config.seed, "replay"),
-        merge_equal=config.replay.returns == "monte_carlo" and config.network.kind == "letter_tied",
+        merge_equal=config.replay.returns == "monte_carlo" and isinstance(config.network, WordNetworkConfig),
     )
 
 

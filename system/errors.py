@@ -130,6 +130,7 @@ _ORIGINS = {
     "isogon.learners.state": ExitCode.CHECKPOINT,
     "isogon.system.builder": ExitCode.CONFIG,
     "isogon.system.evaluation": ExitCode.CONFIG,
+    "isogon.system.reports.picture": ExitCode.CONFIG,
     "isogon.system.reports.run_data": ExitCode.CONFIG,
 }
 """What a ValueError is about that Isogon raised: the innermost of these modules that was at work."""

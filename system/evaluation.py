@@ -7,10 +7,10 @@ minus perfect filtering's mean over many games of that word; the interval is a b
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
-from scipy import stats
 
 from ..actors.environments.build import build_environment
 from ..actors.environments.config import Purpose, WordleConfig
@@ -94,10 +94,67 @@ def check_poolable(configs: Sequence[RunConfig]) -> None:
         raise ValueError(f"runs have the seed {twice[0]} twice: pool runs of different seeds, each once")
 
 
+@dataclass(frozen=True, eq=False)
+class Opponents:
+    """Returns of the players without learning on one set of words; all of them know the whole list.
+
+    Attributes:
+        filtering: ``[words, games]``, perfect filtering.
+        data_policy: ``[words, games]``, the players of the offline games.
+        entropy_search: ``[words]``, one-step entropy search, which always plays alike.
+    """
+
+    filtering: np.ndarray
+    data_policy: np.ndarray
+    entropy_search: np.ndarray
+
+
+def play_opponents(
+    environment: WordleConfig,
+    games: int,
+    smart_share: float,
+    words: Literal["never_seen", "validation"] = "never_seen",
+) -> Opponents:
+    """Let the players without learning play each word of a set ``games`` times.
+
+    Their streams hang on the split, not on a run's seed: all runs meet the same opponents.
+    """
+    vocabulary = build_vocabulary(load_words(environment.word_list))
+    split = split_words(vocabulary.words, environment)
+    answers = split.never_seen if words == "never_seen" else split.validation
+    seed = environment.split_seed
+    return Opponents(
+        filter_returns(vocabulary, answers, games, stream(seed, "perfect filtering")),
+        data_policy_returns(vocabulary, answers, games, smart_share, stream(seed, "data policy")),
+        entropy_search_returns(vocabulary, answers),
+    )
+
+
+def rival_returns(config: RunConfig) -> dict[str, float]:
+    """Mean returns on Wordle's validation words of the players that do not learn, by name; none elsewhere."""
+    environment = config.environment
+    if not isinstance(environment, WordleConfig):
+        return {}
+    opponents = _opponents(config, environment, "validation")
+    return {
+        "entropy search": float(opponents.entropy_search.mean()),
+        "perfect filtering": float(opponents.filtering.mean()),
+        "data policy": float(opponents.data_policy.mean()),
+    }
+
+
+def _opponents(config: RunConfig, environment: WordleConfig, words: Literal["never_seen", "validation"]) -> Opponents:
+    smart = config.offline.smart_share if config.offline else 0.5
+    return play_opponents(environment, config.evaluation.filter_games, smart, words)
+
+
 def mean_interval(sample: np.ndarray) -> tuple[float, float]:
     """95 % BCa bootstrap interval of the mean of ``sample [M]`` (Efron 1987); of a constant sample the constant."""
     if np.ptp(sample) == 0:
         return float(sample[0]), float(sample[0])
+    # Loading it takes as long as half of torch, and most commands need no interval.
+    from scipy import stats
+
     interval = stats.bootstrap(
         (sample.astype(np.float64),), np.mean, n_resamples=_RESAMPLES, rng=stream(0, "bootstrap")
     ).confidence_interval
@@ -107,13 +164,8 @@ def mean_interval(sample: np.ndarray) -> tuple[float, float]:
 def _wordle_summary(
     config: RunConfig, environment: WordleConfig, played: Sequence[Mapping[str, Scores]]
 ) -> dict[str, Any]:
-    vocabulary = build_vocabulary(load_words(environment.word_list))
-    answers = split_words(vocabulary.words, environment).never_seen
-    games = config.evaluation.filter_games
-    # The opponents' streams hang on the split, not on the run's seed: all runs meet the same ones.
-    filtering = filter_returns(vocabulary, answers, games, stream(environment.split_seed, "perfect filtering"))
-    smart = config.offline.smart_share if config.offline else 0.5
-    data = data_policy_returns(vocabulary, answers, games, smart, stream(environment.split_seed, "data policy"))
+    opponents = _opponents(config, environment, "never_seen")
+    filtering, data = opponents.filtering, opponents.data_policy
     never_seen = np.stack([scores["never_seen"]["return"] for scores in played])
     seen = np.stack([scores["seen"]["return"] for scores in played])
     gain = never_seen.mean(0) - filtering.mean(1)
@@ -131,5 +183,5 @@ def _wordle_summary(
         "validation_return": float(np.stack([scores["validation"]["return"] for scores in played]).mean()),
         "data_policy_return": float(data.mean()),
         "data_policy_solved": float((data > _UNSOLVED).mean()),
-        "entropy_search_return": float(entropy_search_returns(vocabulary, answers).mean()),
+        "entropy_search_return": float(opponents.entropy_search.mean()),
     }

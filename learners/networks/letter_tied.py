@@ -24,7 +24,7 @@ from ..encodings.words import (
     word_features,
 )
 from ..values.forms import Hidden
-from .config import LetterTiedConfig
+from .config import LetterTiedConfig, WordNetworkConfig
 from .initialise import initialise_linear
 
 CELL_FEATURES = 3 + 2 * COUNTS + GUESSES
@@ -68,12 +68,11 @@ class LetterTiedTorso(nn.Module):
     def forward(self, observation: Observation) -> dict[str, torch.Tensor]:
         """Encode ``letters, colours [B, 6, 5]``."""
         known = letter_knowledge(observation["letters"], observation["colours"])
-        boards = known.turn.shape[0]
-        flat = [known.possible, known.green, known.at_least, known.at_most, known.turn]
-        features = self.board(torch.cat([part.reshape(boards, -1) for part in flat], dim=1).float())
-        letters = torch.cat([self._cells(known), self._counts(known)], dim=1)
+        features = self.board(board_bits(known))
+        counts = self.count(count_inputs(known)).view(-1, LETTERS * COUNTS, self.channels)
+        letters = torch.cat([self._cells(known), counts], dim=1)
         if self.dense is not None:
-            dense = self.dense(features).view(boards, WORD_FEATURES, self.dense_channels)
+            dense = self.dense(features).view(-1, WORD_FEATURES, self.dense_channels)
             letters = letters + nn.functional.pad(dense, (0, self.channels - self.dense_channels))
         return {"features": features, "letters": letters}
 
@@ -84,34 +83,40 @@ class LetterTiedTorso(nn.Module):
         """
         any_green = known.green.any(1, keepdim=True).expand_as(known.green)
         place = torch.stack([known.possible, known.green, any_green], dim=-1)
-        shared = torch.cat([known.at_least, known.at_most, _to_letters(known.turn)], dim=-1)
+        shared = torch.cat([known.at_least, known.at_most, to_letters(known.turn)], dim=-1)
         weight = 1 << torch.arange(CELL_FEATURES, device=place.device)
         code = (place * weight[:3]).sum(-1) + (shared * weight[3:]).sum(-1)[..., None]
         seen, cell = torch.unique(code, return_inverse=True)
         bits = ((seen[:, None] & weight) > 0).float()
         return nn.functional.embedding(cell.view(code.shape[0], -1), self.cell(bits))
 
-    def _counts(self, known: LetterKnowledge) -> torch.Tensor:
-        """``[B, 78, R]``, for each letter and count."""
-        least, green = known.at_least.float(), known.green.float()
-        possible = known.possible.float().sum(2, keepdim=True) / POSITIONS
-        letters_placed = green.sum((1, 2)) / POSITIONS
-        board = torch.stack(
-            [least.sum((1, 2)) / POSITIONS, letters_placed, known.at_most[..., 0].float().sum(1) / 10], dim=-1
-        )
-        greens = green.sum(2, keepdim=True)
-        parts = [
-            least,
-            known.at_most.float(),
-            _to_letters(known.turn).float(),
-            greens,
-            possible,
-            _to_letters(board),
-            (greens > 0).float(),
-            least[..., :1] * possible,
-        ]
-        scores: torch.Tensor = self.count(torch.cat(parts, dim=-1))
-        return scores.view(-1, LETTERS * COUNTS, self.channels)
+
+def board_bits(known: LetterKnowledge) -> torch.Tensor:
+    """``[B, 422]``: all that is known of the letters, and the turn."""
+    parts = [known.possible, known.green, known.at_least, known.at_most, known.turn]
+    return torch.cat([part.flatten(1) for part in parts], dim=1).float()
+
+
+def count_inputs(known: LetterKnowledge) -> torch.Tensor:
+    """``[B, 26, COUNT_FEATURES]``: what is known of each letter wherever it stands, and of the board."""
+    least, green = known.at_least.float(), known.green.float()
+    possible = known.possible.float().sum(2, keepdim=True) / POSITIONS
+    letters_placed = green.sum((1, 2)) / POSITIONS
+    board = torch.stack(
+        [least.sum((1, 2)) / POSITIONS, letters_placed, known.at_most[..., 0].float().sum(1) / 10], dim=-1
+    )
+    greens = green.sum(2, keepdim=True)
+    parts = [
+        least,
+        known.at_most.float(),
+        to_letters(known.turn).float(),
+        greens,
+        possible,
+        to_letters(board),
+        (greens > 0).float(),
+        least[..., :1] * possible,
+    ]
+    return torch.cat(parts, dim=-1)
 
 
 class WordScorer(nn.Module):
@@ -125,7 +130,7 @@ class WordScorer(nn.Module):
     features_of: torch.Tensor
     features_there: torch.Tensor
 
-    def __init__(self, config: LetterTiedConfig, words: Sequence[str], generator: torch.Generator) -> None:
+    def __init__(self, config: WordNetworkConfig, words: Sequence[str], generator: torch.Generator) -> None:
         super().__init__()
         features = word_features(words)
         # A word has at most ten of the 208 features; a pair needs only those. Shorter rows are filled with weight 0.
@@ -174,9 +179,12 @@ class WordScorer(nn.Module):
     def _board(self, hidden: Hidden) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Letters' channels ``[B, 208, R]``, slopes and thresholds ``[B, R]``."""
         if isinstance(hidden, torch.Tensor):
-            raise ValueError(f"hidden is a tensor {list(hidden.shape)}: words are scored on what LetterTiedTorso gives")
+            raise ValueError(
+                f"hidden is a tensor {list(hidden.shape)}: words are scored on what torsos of letters give, by letter"
+            )
         return hidden["letters"], self.slope(hidden["features"]), self.threshold(hidden["features"])
 
 
-def _to_letters(board: torch.Tensor) -> torch.Tensor:
+def to_letters(board: torch.Tensor) -> torch.Tensor:
+    """``[B, n]`` to ``[B, 26, n]``: the same for every letter."""
     return board[:, None].expand(-1, LETTERS, -1)

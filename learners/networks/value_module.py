@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -14,9 +15,20 @@ from ..values.build import build_head
 from ..values.config import ValueConfig
 from ..values.head import ValueHead
 from ..values.kinds import HeadLoss, Target
-from .config import LetterTiedConfig, NetworkConfig
+from .config import (
+    LetterBeliefConfig,
+    LetterTiedConfig,
+    LetterUntiedConfig,
+    MLPConfig,
+    NetworkConfig,
+    WordNetworkConfig,
+)
+from .letter_belief import BeliefScorer, LetterBeliefTorso
 from .letter_tied import LetterTiedTorso, WordScorer
+from .letter_untied import LetterUntiedTorso
 from .mlp import MLPTorso
+
+Torso: TypeAlias = LetterTiedTorso | LetterBeliefTorso | LetterUntiedTorso | MLPTorso
 
 
 class ValueModule(nn.Module):
@@ -28,10 +40,10 @@ class ValueModule(nn.Module):
         num_actions: A.
     """
 
-    torso: LetterTiedTorso | MLPTorso
+    torso: Torso
     head: ValueHead
 
-    def __init__(self, torso: LetterTiedTorso | MLPTorso, head: ValueHead, num_actions: int) -> None:
+    def __init__(self, torso: Torso, head: ValueHead, num_actions: int) -> None:
         super().__init__()
         self.num_actions = num_actions
         self.torso = torso
@@ -53,6 +65,8 @@ class ValueModule(nn.Module):
         """
         hidden = self.torso(observation)
         loss = self.head.loss(hidden, row, action, target, weight)
+        if self.training and isinstance(self.torso, LetterBeliefTorso):
+            self.torso.learn(observation, row, action, target)
         if contrast is None:
             return loss, None
         played = self.head.kind.value(self.head.form.logits(hidden, row, action))[:, None]
@@ -83,14 +97,22 @@ def build_value_module(
     Raises:
         ValueError: the network cannot read this environment, or the value config lacks something.
     """
-    if isinstance(network, LetterTiedConfig):
+    torso: Torso
+    scorer: WordScorer | None
+    if isinstance(network, WordNetworkConfig):
         if spec.action_words is None:
-            raise ValueError(f"network letter_tied reads words, and {spec.name} has none: use the network mlp")
+            raise ValueError(f"network {network.kind} reads words, and {spec.name} has none: use the network mlp")
         if value.form != "tilt":
-            raise ValueError(f"network letter_tied scores words, and value.form is {value.form}: it must be tilt")
-        torso: LetterTiedTorso | MLPTorso = LetterTiedTorso(network, generator)
-        scorer = WordScorer(network, spec.action_words, generator)
-    else:
-        torso, scorer = MLPTorso(network, spec, generator), None
+            raise ValueError(f"network {network.kind} scores words, and value.form is {value.form}: it must be tilt")
+    words = spec.action_words or ()
+    match network:
+        case LetterTiedConfig():
+            torso, scorer = LetterTiedTorso(network, generator), WordScorer(network, words, generator)
+        case LetterUntiedConfig():
+            torso, scorer = LetterUntiedTorso(network, generator), WordScorer(network, words, generator)
+        case LetterBeliefConfig():
+            torso, scorer = LetterBeliefTorso(network, words, generator), BeliefScorer(network, words, generator)
+        case MLPConfig():
+            torso, scorer = MLPTorso(network, spec, generator), None
     head = build_head(value, torso.features, spec.num_actions, scorer=scorer, generator=generator)
     return ValueModule(torso, head, spec.num_actions)

@@ -1,4 +1,4 @@
-"""The command line: ``isogon train``, ``evaluate``, ``report``, ``play``, ``doctor``, ``config``.
+"""The command line: ``isogon train``, ``evaluate``, ``report``, ``compare``, ``play``, ``doctor``, ``config``.
 
 A thin shell over `system.api`.
 

@@ -10,6 +10,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from ... import __version__
+from .compare import compare
 from .configs import config_app
 from .doctor import doctor
 from .endings import end_on_sigterm, report
@@ -27,6 +28,7 @@ app = typer.Typer(
 app.command()(train)
 app.command()(evaluate)
 app.command("report")(report_runs)
+app.command()(compare)
 app.command()(doctor)
 app.add_typer(play_app, name="play")
 app.add_typer(config_app, name="config")
@@ -52,6 +54,7 @@ def isogon(
       isogon evaluate runs/wordle-1 runs/wordle-2
       isogon report runs/wordle-1
       isogon play wordle runs/wordle-1 --word crane
+      isogon compare --quick
       isogon config show wordle --explain
     """
 

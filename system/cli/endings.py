@@ -28,12 +28,14 @@ class Stopped(Exception):
     Attributes:
         cause: what ended it.
         run_dir: of the run that can be resumed, if there is one.
+        again: the command that goes on with it; None: ``train --resume``.
     """
 
-    def __init__(self, cause: BaseException, run_dir: Path | None = None) -> None:
+    def __init__(self, cause: BaseException, run_dir: Path | None = None, again: str | None = None) -> None:
         super().__init__(str(cause))
         self.cause = cause
         self.run_dir = run_dir
+        self.again = again
 
 
 def end_on_sigterm() -> None:
@@ -76,7 +78,8 @@ def report(error: BaseException) -> int:
     elif log and told.code in _WITH_DETAILS and told is not cause:
         line += f" (details: {log})"
     if run_dir is not None and told.code not in _NOT_WORTH_RESUMING:
-        line += f"; go on with: {program()} train --resume --run-dir {shlex.quote(str(run_dir))}"
+        resume = f"{program()} train --resume --run-dir {shlex.quote(str(run_dir))}"
+        line += f"; go on with: {(isinstance(error, Stopped) and error.again) or resume}"
     return _say(UserError(told.code, line))
 
 

@@ -18,7 +18,8 @@ def report(
             "--output",
             "-o",
             metavar="FILE",
-            help="The file to write.  [dim]default: report.html in the run's directory; of several runs, here[/dim]",
+            help="The file to write; one that ends in .svg gets the validation curves alone.  "
+            "[dim]default: report.html in the run's directory; of several runs, here[/dim]",
         ),
     ] = None,
 ) -> None:
@@ -30,6 +31,7 @@ def report(
 
       isogon report runs/wordle-1
       isogon report runs/wordle-1 runs/wordle-2 runs/wordle-3 --output wordle.html
+      isogon report runs/wordle-1 runs/wordle-2 runs/wordle-3 --output curves.svg
     """
     from .outputs import choose_output
 

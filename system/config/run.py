@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from ...actors.config import ActorsConfig
 from ...actors.environments.config import EnvironmentConfig
-from ...learners.networks.config import MLPConfig, NetworkConfig
+from ...learners.networks.config import MLPConfig, NetworkConfig, WordNetworkConfig
 from ...learners.q_learning_config import QLearningConfig
 from ...learners.replay.config import ReplayConfig
 from ...learners.settings import Settings, may_change_on_resume
@@ -109,14 +109,8 @@ class RunConfig(Settings):
 
     @model_validator(mode="after")
     def _check(self) -> RunConfig:
-        if self.environment.kind == "gymnasium" and self.network.kind == "letter_tied":
-            raise ValueError(
-                "network.kind is letter_tied, which reads Wordle boards: use mlp for a Gymnasium environment"
-            )
-        if self.network.kind == "letter_tied" and self.value.form != "tilt":
-            raise ValueError(
-                f"network.kind is letter_tied, which scores words: value.form must be tilt, not {self.value.form}"
-            )
+        if isinstance(self.network, WordNetworkConfig):
+            self._check_words(self.network.kind)
         if self.offline and self.environment.kind != "wordle":
             raise ValueError("offline is set: there is a data policy for Wordle only")
         # Bins and range may come from a preset: whether they are all there shows only here.
@@ -124,6 +118,16 @@ class RunConfig(Settings):
         if self.deterministic:
             self._check_deterministic()
         return self
+
+    def _check_words(self, network: str) -> None:
+        if self.environment.kind != "wordle":
+            raise ValueError(
+                f"network.kind is {network}, which reads Wordle boards: use mlp for a Gymnasium environment"
+            )
+        if self.value.form != "tilt":
+            raise ValueError(
+                f"network.kind is {network}, which scores words: value.form must be tilt, not {self.value.form}"
+            )
 
     def _check_deterministic(self) -> None:
         wanted = {

@@ -13,8 +13,8 @@ from .svg import STYLES
 _COLOURS = ("grey", "yellow", "green")
 
 
-def render(page: Page) -> str:
-    """The whole text of the HTML file. Whatever is in the page stands there as text, never as markup."""
+def templates() -> Environment:
+    """The templates of reports, strict about what they name."""
     environment = Environment(
         loader=PackageLoader(__package__, "template"),
         autoescape=True,
@@ -23,6 +23,12 @@ def render(page: Page) -> str:
         lstrip_blocks=True,
     )
     environment.filters["fixed"] = fixed
+    return environment
+
+
+def render(page: Page) -> str:
+    """The whole text of the HTML file. Whatever is in the page stands there as text, never as markup."""
+    environment = templates()
     style = Markup(environment.get_template("page.css").render(styles=STYLES))
     template = environment.get_template("page.html.jinja")
     return template.render(page=page, style=style, generator=GENERATOR, colours=_COLOURS)

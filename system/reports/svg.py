@@ -64,22 +64,33 @@ def ticks(low: float, high: float, count: int = 5) -> list[float]:
 
 def line_chart(series: Sequence[Series], *, title: str, x_label: str, mark: tuple[float, str] | None = None) -> Markup:
     """Lines with a band from the lowest to the highest run, and an upright line at ``mark`` with its text."""
-    lows = np.concatenate([one.spread.low for one in series])
-    highs = np.concatenate([one.spread.high for one in series])
-    x = Scale(0.0, max(float(one.spread.seconds[-1]) for one in series) or 1.0, _LEFT, WIDTH - _RIGHT)
-    y = Scale(*_padded(float(lows.min()), float(highs.max())), HEIGHT - _BOTTOM, _TOP)
+    return _svg(WIDTH, HEIGHT, title, lines_of(series, x_label=x_label, mark=mark))
+
+
+def lines_of(
+    series: Sequence[Series],
+    *,
+    x_label: str,
+    mark: tuple[float, str] | None = None,
+    levels: Sequence[tuple[float, str]] = (),
+    width: float = WIDTH,
+    height: float = HEIGHT,
+) -> list[Markup]:
+    """The elements of a `line_chart` of this size, with a level line at each of ``levels`` with its text."""
+    lows = np.concatenate([*(one.spread.low for one in series), [value for value, _ in levels]])
+    highs = np.concatenate([*(one.spread.high for one in series), [value for value, _ in levels]])
+    x = Scale(0.0, max(float(one.spread.seconds[-1]) for one in series) or 1.0, _LEFT, width - _RIGHT)
+    y = Scale(*_padded(float(lows.min()), float(highs.max())), height - _BOTTOM, _TOP)
     parts = [*_grid(x, y, x_label)]
     if mark is not None and x.low <= mark[0] <= x.high:
         place = x(mark[0])
-        parts.append(
-            Markup('<line class="mark" x1="{0}" x2="{0}" y1="{1}" y2="{2}"/>').format(
-                _at(place), _at(_TOP), _at(HEIGHT - _BOTTOM)
-            )
-        )
-        parts.append(_text(place + 4, HEIGHT - _BOTTOM - 6, mark[1], "note"))
+        parts.append(_mark(place, place, y.start, y.end))
+        parts.append(_text(place + 4, y.start - 6, mark[1], "note"))
+    parts += [_mark(x.start, x.end, y(value), y(value)) for value, _ in levels]
     parts += [_band(one, x, y) for one in series if one.spread.runs > 1]
     parts += [_line(one, x, y) for one in series]
-    return _svg(WIDTH, HEIGHT, title, parts)
+    parts += [_text(x.end - 4, y(value) - 4, text, "note end") for value, text in levels]
+    return parts
 
 
 def share_bar(shares: Sequence[tuple[int, str, float]], *, title: str) -> Markup:
@@ -162,6 +173,10 @@ def _grid(x: Scale, y: Scale, x_label: str) -> list[Markup]:
     parts += [_text(x(value), y.start + 15, _short(value), "tick middle") for value in ticks(x.low, x.high)]
     parts.append(_text((x.start + x.end) / 2, y.start + 30, x_label, "tick middle"))
     return parts
+
+
+def _mark(x1: float, x2: float, y1: float, y2: float) -> Markup:
+    return Markup('<line class="mark" x1="{}" x2="{}" y1="{}" y2="{}"/>').format(_at(x1), _at(x2), _at(y1), _at(y2))
 
 
 def _band(one: Series, x: Scale, y: Scale) -> Markup:

@@ -15,6 +15,8 @@ from isogon.learners.encodings import ArraySpec, EnvironmentSpec, letter_knowled
 from isogon.learners.networks import (
     LetterTiedConfig,
     LetterTiedTorso,
+    LetterUntiedConfig,
+    LetterUntiedTorso,
     MLPConfig,
     MLPTorso,
     NetworkConfig,
@@ -272,6 +274,7 @@ def plain_spec() -> EnvironmentSpec:
     ("network", "value", "spec"),
     [
         (LetterTiedConfig(hidden=16), TILT, WORDLE_SPEC),
+        (LetterUntiedConfig(hidden=16), TILT, WORDLE_SPEC),
         (MLPConfig(hidden=(8,)), FULL, plain_spec()),
         (MLPConfig(hidden=(8,)), ValueConfig(kind="mse", form="tilt"), plain_spec()),
     ],
@@ -288,9 +291,48 @@ def test_first_weights_come_from_the_given_generator_alone(
     assert any(not torch.equal(part, other[name]) for name, part in one.items())
 
 
-def test_a_network_of_words_needs_words() -> None:
-    with pytest.raises(ValueError, match="plain has none: use the network mlp"):
-        build_value_module(LetterTiedConfig(), TILT, plain_spec(), seeded())
+@pytest.mark.parametrize("network", [LetterTiedConfig(), LetterUntiedConfig()])
+def test_a_network_of_words_needs_words(network: NetworkConfig) -> None:
+    with pytest.raises(ValueError, match=f"{network.kind} reads words, and plain has none: use the network mlp"):
+        build_value_module(network, TILT, plain_spec(), seeded())
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_what_is_learnt_of_some_letters_changes_others_only_where_weights_are_tied(tied: bool) -> None:
+    """A step on words without a letter leaves its channels alone on a board that has not changed, if untied."""
+    torch.manual_seed(0)
+    network: LetterTiedTorso | LetterUntiedTorso
+    if tied:
+        network = LetterTiedTorso(LetterTiedConfig(hidden=16, dense_channels=0), seeded())
+    else:
+        network = LetterUntiedTorso(LetterUntiedConfig(hidden=16), seeded())
+    board = {name: torch.full((1, 6, 5), -1, dtype=torch.int8) for name in ("letters", "colours")}
+    learnt = word_features(["crane", "slate"])
+    features = learnt.sum(0) > 0
+    for parameter in network.board.parameters():
+        parameter.requires_grad_(False)
+    before = network(board)["letters"].detach()
+    assert before.shape == (1, 208, 8)
+    (network(board)["letters"][0, features].sum()).backward()
+    with torch.no_grad():
+        for parameter in network.parameters():
+            if parameter.grad is not None:
+                parameter.sub_(0.1 * parameter.grad)
+    moved = (network(board)["letters"] - before)[0].abs().sum(1) > 1e-6
+    assert moved[features].all()
+    assert bool(moved[~features].any()) is tied
+
+
+def test_untied_letters_learn_from_boards_like_the_tied_ones() -> None:
+    """Both networks read the same 422 bits, through which a board's colours reach every score."""
+    module = build_value_module(LetterUntiedConfig(hidden=16), TILT, WORDLE_SPEC, seeded())
+    boards = boards_like_games(0)
+    values = module.head.values(module.torso(boards))
+    assert values.shape == (30, WORDLE_SPEC.num_actions)
+    repainted = {**boards, "colours": torch.where(boards["colours"] == 0, 1, boards["colours"])}
+    changed = (module.head.values(module.torso(repainted)) != values).any(1)
+    played = (boards["colours"] == 0).flatten(1).any(1)
+    assert torch.equal(changed, played)
 
 
 def test_words_are_not_in_checkpoints() -> None:

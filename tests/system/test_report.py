@@ -19,8 +19,10 @@ from isogon.system.api import RunResult, evaluate, report, train
 from isogon.system.callbacks import Callback
 from isogon.system.config.files import load_config
 from isogon.system.errors import ExitCode, explain
+from isogon.system.evaluation import rival_returns
 from isogon.system.reports import ReportUnwritable
 from isogon.system.runs.directory import RunDirectory, RunDirectoryDamaged, RunDirectoryMissing
+from isogon.system.saved_run import SavedRun
 
 WORDLE = [
     "deterministic=true",
@@ -207,6 +209,25 @@ def test_what_is_hostile_stays_text(copy: Callable[..., Path]) -> None:
 def test_a_name_that_is_no_utf8(copy: Callable[..., Path], tmp_path: Path) -> None:
     run = copy(name="plain").rename(os.fsdecode(os.fsencode(tmp_path) + b"/run-\xff"))
     read(report([run]))
+
+
+def test_curves_alone_are_a_picture_beside_players_that_do_not_learn(
+    trained: dict[str, RunResult], tmp_path: Path
+) -> None:
+    runs = [trained["wordle"].run_dir, trained["other seed"].run_dir]
+    picture = tmp_path / "curves.svg"
+    assert report(runs, picture) == report(runs, picture) == picture
+    words = picture.read_text()
+    rivals = rival_returns(SavedRun.open(runs[0]).config)
+    assert -6 < rivals["data policy"] < rivals["perfect filtering"] < rivals["entropy search"] < 0
+    for name, value in rivals.items():
+        assert f"{name} {shown(value, 2)}" in words
+    with pytest.raises(ValueError, match="name runs whose returns compare") as raised:
+        report([runs[0], trained["pole"].run_dir], picture)
+    assert explain(raised.value).code == ExitCode.CONFIG
+    picture.write_text("<svg/>")
+    with pytest.raises(ReportUnwritable, match="no report of Isogon's"):
+        report(runs, picture)
 
 
 # Runs that are not done.

@@ -26,6 +26,7 @@ from isogon.system.config.run import RunConfig
 from isogon.system.reports.curves import Curve, Spread, curve_of, held_at, number, spread_of
 from isogon.system.reports.games import Belief, Game, Node, Turn, choose_answers, guess_tree, play_games
 from isogon.system.reports.groups import by_task, flatten, group_runs
+from isogon.system.reports.picture import draw_curves
 from isogon.system.reports.results import Result, sentence, tables
 from isogon.system.reports.run_data import RunData
 from isogon.system.reports.svg import Series, line_chart, share_bar, ticks
@@ -313,3 +314,38 @@ def test_a_summary_that_lacks_figures_leaves_dashes(config: RunConfig) -> None:
     (group,) = group_runs([run_data(config, summary={"never_seen_return": "nonsense"})])
     (table,) = tables([Result(group, group.runs[0].summary)])
     assert [row.cells[1:] for row in table.rows] == [("–",) * 5]
+
+
+# The curves as a picture.
+
+
+def run_with(config: RunConfig, returns: list[float], name: str = "run") -> RunData:
+    rows = [
+        {"step": k, "seconds": 10.0 * k, "isogon_evaluation_return": value} for k, value in enumerate(returns, start=1)
+    ]
+    return RunData(Path(name), config.model_dump(mode="json"), config, rows, None, "stopped", [])
+
+
+def test_the_picture_of_curves_has_runs_and_rivals(config: RunConfig) -> None:
+    other = config.model_copy(update={"seed": 1})
+    runs = [run_with(config, [-5.0, -4.0, -3.0]), run_with(other, [-5.0, -3.0, -2.0])]
+    picture = ElementTree.fromstring(draw_curves(runs, {"<rival>": -2.5}))
+    texts = ["".join(element.itertext()) for element in picture.iter() if element.tag.endswith("}text")]
+    assert "wordle: mean of 2 seeds, and the range of them" in texts
+    assert "<rival> −2.50" in texts
+    (line,) = [element for element in picture.iter() if element.tag.endswith("}polyline")]
+    places = [float(point.split(",")[1]) for point in line.attrib["points"].split()]
+    (level,) = [e for e in picture.iter() if e.attrib.get("class") == "mark"]
+    # Both end at the mean -2.5, which is the rival's return; a higher place is a smaller number.
+    assert places[-1] == pytest.approx(float(level.attrib["y1"]), abs=0.01)
+    assert places[0] > places[-1]
+    assert not [e for e in picture.iter() if "href" in str(e.attrib)]
+    assert "prefers-color-scheme: dark" in draw_curves(runs, {})
+
+
+def test_curves_that_do_not_compare_are_refused(config: RunConfig) -> None:
+    pole = load_config("cartpole")
+    with pytest.raises(ValueError, match="play Wordle and CartPole-v1"):
+        draw_curves([run_with(config, [-3.0]), run_with(pole, [9.0])], {})
+    with pytest.raises(ValueError, match="no run has been evaluated"):
+        draw_curves([run_with(config, [])], {})
