@@ -2,12 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Literal
+import re
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from ..learners.schedules import Schedule
 from ..learners.settings import Settings, may_change_on_resume
+
+_LABEL = r"[a-zA-Z0-9](?:[a-zA-Z0-9_.-]{0,61}[a-zA-Z0-9])?"
+_LABEL_KEY = re.compile(rf"(?:[a-zA-Z0-9][a-zA-Z0-9.-]{{0,252}}/)?{_LABEL}")
+_LABEL_CONDITION = re.compile(rf"!?{_LABEL}|!?in\({_LABEL}(?:, ?{_LABEL})*\)")
+
+
+def _check_selector(selector: dict[str, str]) -> dict[str, str]:
+    for key, condition in selector.items():
+        if not (_LABEL_KEY.fullmatch(key) and _LABEL_CONDITION.fullmatch(condition)):
+            raise ValueError(
+                f"{key!r}: {condition!r} selects no label: expected a label's name and a value, or !value, "
+                "in(one, other), !in(one, other), as in {zone: left}"
+            )
+    return selector
 
 
 class ActorsConfig(Settings):
@@ -31,5 +46,10 @@ class ActorsConfig(Settings):
         Schedule(start=0.0),
         description="of a softmax over the best actions' values, over the run, in units of return, or of their scale "
         "with value.normalise_returns; 0 is greedy",
+    )
+    label_selector: Annotated[dict[str, str], AfterValidator(_check_selector)] = may_change_on_resume(
+        {},
+        description="labels of the nodes of a cluster where actors may play, as in {zone: left}: each a value, !value, "
+        "in(one, other) or !in(one, other); {} is any node",
     )
     max_restarts: int = Field(10, ge=0, description="times that one lost worker is replaced")

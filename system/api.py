@@ -26,20 +26,17 @@ from .config.files import check_resume
 from .config.run import RunConfig
 from .errors import ExitCode, UserError, check_device, check_port_free, explain
 from .evaluation import check_poolable, play_evaluation, play_opponents, rival_returns, summarise
-from .operations.machine import usable_cores
+from .machine import describe_machine, usable_cores
 from .program import program
 from .reports import RunData, build_page, check_each_once, draw_curves, read_run, render, write_report
 from .reports.files import check_output
 from .reports.run_data import play
 from .runs.checkpoints import Checkpoint, CheckpointInvalid, installed_versions
 from .runs.directory import RunDirectory, RunDirectoryMissing
-from .runs.machine import describe_machine
+from .runs.places import about_place, check_outlasts_job, place_of_new_runs
 from .saved_run import SavedRun
 from .training.attempt import TrainingAttempt, range_of
 from .training.ray_session import check_ray
-
-RUNS = Path("runs")
-"""Where run directories are made that nobody named."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +63,8 @@ def train(
 
     Args:
         config: see `system.config.load_config`, which reads presets and files.
-        run_dir: a new directory; None takes the first free ``runs/<name>-<k>``.
+        run_dir: a new directory; None takes the first free ``runs/<name>-<k>``, in a Ray job
+            ``~/isogon-runs/<name>-<k>``.
         resume: go on with the run in ``run_dir`` from its newest whole checkpoint, or from its beginning where there
             is none. Fields of the config that may not change must be as they were.
         callbacks: told what happens, besides those that the config names. One that raises is left out from then on,
@@ -88,6 +86,8 @@ def train(
         attempt = directory.claim_attempt(checkpoint.ref if checkpoint else None)
         watching.log = directory.log_path(attempt).with_name("callbacks.txt")
         watching.on_start(config, directory.path, checkpoint.ref.name if checkpoint else None)
+        if run_dir is None and (place := about_place(directory.path)):
+            watching.on_message(place)
         # Of attempts that were killed only the training up to the checkpoint is known.
         earlier = checkpoint.parts["run"]["counters"]["seconds"] if checkpoint else 0.0
         work = TrainingAttempt(config, directory, attempt, [watching])
@@ -224,11 +224,14 @@ def compare(
     """
     watcher = watcher or Watcher()
     if directory is None:
-        at = ComparisonDirectory.begin_next(RUNS, config)
+        at = ComparisonDirectory.begin_next(place_of_new_runs(), config)
     else:
+        check_outlasts_job(directory)
         at = ComparisonDirectory.begin_or_continue(directory, config)
     with at.hold():
         watcher.on_directory(at.path)
+        if directory is None and (place := about_place(at.path)):
+            watcher.on_message(place)
         if changed := at.changed_versions():
             watcher.on_message(f"it began with other versions ({'; '.join(changed)}): runs may differ by that too")
         base = next(iter(config.tables.values())).base
@@ -281,11 +284,14 @@ def _with_left_out(summary: dict[str, Any], watching: GuardedCallbacks) -> dict[
 
 def _open_directory(config: RunConfig, run_dir: Path | None, resume: bool) -> tuple[RunDirectory, RunConfig]:
     """The directory, and the config with the range of values that an earlier attempt found, if one did."""
+    if run_dir is not None:
+        check_outlasts_job(run_dir)
     if not resume:
         # A range that another run found, whose config this may be, is not this one's.
         new = config.model_copy(update={"value": config.value.model_copy(update={"found_range": None})})
-        made = RunDirectory.create_next(RUNS, config.name) if run_dir is None else RunDirectory.create(run_dir)
-        return made, new
+        if run_dir is None:
+            return RunDirectory.create_next(place_of_new_runs(), config.name), new
+        return RunDirectory.create(run_dir), new
     if run_dir is None:
         raise RunDirectoryMissing("resume needs the directory of the run to go on with: name it by run_dir")
     directory = RunDirectory.open(run_dir)

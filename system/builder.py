@@ -112,4 +112,10 @@ def build_pool(config: RunConfig, spec: EnvironmentSpec, clock: Callable[[], flo
     # Ray is loaded only by runs that use it.
     from ..actors.pools.ray_pool import RayPool
 
-    return RayPool(worker_spec, config.actors.workers, max_restarts=config.actors.max_restarts, clock=clock)
+    return RayPool(
+        worker_spec,
+        config.actors.workers,
+        max_restarts=config.actors.max_restarts,
+        clock=clock,
+        label_selector=config.actors.label_selector,
+    )

@@ -63,7 +63,7 @@ class Figures:
 
     Attributes:
         workers: that are there.
-        worker_restarts: times that a worker came back, in this attempt.
+        worker_restarts: times that a lost worker's process was replaced, in this attempt.
         in_flight: pieces handed out whose result is not here.
         results_waiting: results that wait for the scheduler's word.
         staleness: in versions, of the last committed result.
@@ -108,14 +108,13 @@ class Coordinator:
         self._open: dict[Token, Assign] = {}
         self._waiting: dict[Token, WorkResult] = {}
         self._workers: set[str] = set()
-        self._known: set[str] = set()
         self._held: list[tuple[int, WorkKind]] | None = None
         self._version = 0
         self._wake: float | None = None
         self._demanded: Counter[str] = Counter()
         self._done: Counter[str] = Counter()
         self._last_sequence = -1
-        self._handed_out = self._committed = self._dropped = self._restarts = self._late = self._staleness = 0
+        self._handed_out = self._committed = self._dropped = self._late = self._staleness = 0
         self._report: list[Committed] = []
 
     def publish(self, state: PolicyState) -> None:
@@ -169,9 +168,7 @@ class Coordinator:
                 case Arrived():
                     self._arrive(event)
                 case Joined():
-                    self._restarts += event.worker in self._known
                     self._workers.add(event.worker)
-                    self._known.add(event.worker)
                     self._tell(event)
                 case Left():
                     self._workers.discard(event.worker)
@@ -210,11 +207,15 @@ class Coordinator:
             raise RuntimeError(f"{len(self._open)} pieces are in hand: drain before workers begin anew")
         self._pool.reset_workers()
 
+    def missing(self) -> str:
+        """What workers that are not there wait for, in words that name the remedy."""
+        return self._pool.missing()
+
     def figures(self) -> Figures:
         """How the work stands now."""
         return Figures(
             workers=len(self._workers),
-            worker_restarts=self._restarts,
+            worker_restarts=self._pool.restarts,
             in_flight=len(self._open) - len(self._waiting),
             results_waiting=len(self._waiting),
             staleness=self._staleness,

@@ -11,6 +11,7 @@ of them become one line with a remedy and an exit code::
     │   ├── RunDirectoryExists              10   there is something where a new one was to be
     │   ├── RunDirectoryMissing             10   there is none to go on with
     │   ├── RunDirectoryInUse               10   another process is at work in it
+    │   ├── RunDirectoryFleeting            10   it would go with the Ray job that makes it
     │   ├── RunDirectoryDamaged             10   a file in it is not as it was written
     │   ├── RunDirectoryUnsuited            10   the run in it is of another environment
     │   └── RunDirectoryUnwritable          14   permissions, a read-only disk, a file in the way
@@ -25,7 +26,7 @@ of them become one line with a remedy and an exit code::
     ├── pools.contract.PoolExhausted        20   no worker is left
     ├── pools.contract.WorkFailed           21   a worker's own code raised
     └── learner.UpdateFailed                23   a gradient that is not finite, targets out of range
-    ray's, torch's                      15..22   see `_CODES`
+    ray's, torch's                 15..22, 25   see `_CODES` and `_of_ray_init`
     any other                                1   a bug
 
 The table goes by names, so that nothing needs to be imported, Ray least of all, to explain an error.
@@ -34,10 +35,11 @@ The table goes by names, so that nothing needs to be imported, Ray least of all,
 from __future__ import annotations
 
 import errno
+import os
 import re
 import socket
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from enum import IntEnum
 from pathlib import Path
@@ -66,6 +68,7 @@ class ExitCode(IntEnum):
     OUT_OF_MEMORY = 22
     UPDATE_FAILED = 23
     NOT_READY = 24
+    RAY_MISMATCH = 25
     INTERRUPTED = 130
     OUTPUT_CLOSED = 141
     TERMINATED = 143
@@ -99,7 +102,6 @@ _CODES = {
     "isogon.actors.pools.contract.PoolExhausted": ExitCode.WORKERS_LOST,
     "isogon.actors.pools.contract.WorkFailed": ExitCode.WORKER_FAILED,
     "isogon.learners.learner.UpdateFailed": ExitCode.UPDATE_FAILED,
-    "ray.exceptions.AuthenticationError": ExitCode.RAY_UNREACHABLE,
     "ray.exceptions.RuntimeEnvSetupError": ExitCode.RAY_START,
     "ray.exceptions.OutOfDiskError": ExitCode.DISK_FULL,
     "ray.exceptions.OutOfMemoryError": ExitCode.OUT_OF_MEMORY,
@@ -121,9 +123,15 @@ _REMEDIES = {
     ExitCode.RAY_START: "free the port, memory or disk that it names, or join a running cluster with "
     "--set ray.address=HOST:PORT",
     ExitCode.OUT_OF_MEMORY: "set replay.capacity, replay.batch_size or actors.workers lower, or use a larger machine",
+    ExitCode.RAY_MISMATCH: "run Isogon with the cluster's versions, or on the cluster itself, with ray job submit",
     ExitCode.CUDA: "check the driver with nvidia-smi, or set device=cpu",
 }
 """For errors that are not Isogon's: Isogon's name their remedy."""
+
+_AUTHENTICATE = (
+    "set RAY_AUTH_MODE to the same for the head, the nodes and here ({mode} now); with token, the head's token has to "
+    "be here too, in ~/.ray/auth_token or RAY_AUTH_TOKEN"
+)
 
 _ORIGINS = {
     "isogon.actors.environments.wordle.vocabulary": ExitCode.WORD_LIST,
@@ -203,7 +211,9 @@ def check_ray_address(address: str, timeout: float) -> None:
     port = match and (match["port"] or (match["client"] and "10001"))
     if not (match and port and 0 < int(port) < 2**16):
         raise UserError(
-            ExitCode.RAY_UNREACHABLE, f"Ray address {address!r}: expected HOST:PORT, ray://HOST:PORT, auto or local"
+            ExitCode.RAY_UNREACHABLE,
+            f"Ray address {address!r}: expected HOST:PORT, ray://HOST:PORT, auto or local"
+            + ("; http://HOST:PORT is where ray job submit sends jobs" if address.startswith("http") else ""),
         )
     try:
         socket.create_connection((match["host"].strip("[]"), int(port)), timeout).close()
@@ -230,13 +240,37 @@ def _known(error: BaseException) -> UserError | None:
     if number in _FULL or number in _FORBIDDEN:
         return _of_the_disk(number, error)
     frames = list(_frames(error))
-    if any(_module(frame) == "ray._private.worker" and frame.f_code.co_name == "init" for frame in frames):
-        lost = isinstance(error, ConnectionError)
-        return _told(ExitCode.RAY_UNREACHABLE if lost else ExitCode.RAY_START, error, foreign=True)
+    if "ray.exceptions.AuthenticationError" in names or _in_ray_init(frames):
+        return _of_ray_init(error, "ray.exceptions.AuthenticationError" in names)
     if isinstance(error, ValueError) and frames and _module(frames[-1]).startswith("isogon."):
         origins = [_ORIGINS[module] for frame in frames if (module := _module(frame)) in _ORIGINS]
         return _told(origins[-1], error) if origins else None
     return None
+
+
+def _in_ray_init(frames: Sequence[FrameType]) -> bool:
+    return any(_module(frame) == "ray._private.worker" and frame.f_code.co_name == "init" for frame in frames)
+
+
+def _of_ray_init(error: BaseException, refused: bool) -> UserError:
+    """What is told where Ray does not let this process in, or does not start."""
+    text = _flat(str(error))
+    mode = _AUTHENTICATE.format(mode=os.environ.get("RAY_AUTH_MODE") or "not set")
+    if refused:
+        return UserError(ExitCode.RAY_UNREACHABLE, f"Ray: {text.partition('. ')[0].rstrip('.')}: {mode}")
+    if versions := re.findall(r"(?:Ray|Python): (\S+)", text) if text.startswith("Version mismatch") else []:
+        theirs, ours = versions[:2], versions[2:4]
+        line = "the cluster runs Ray {} on Python {}, and this process Ray {} on Python {}".format(*theirs, *ours)
+        return UserError(ExitCode.RAY_MISMATCH, f"{line}: {_REMEDIES[ExitCode.RAY_MISMATCH]}")
+    if text.startswith("Failed to connect to Ray cluster at "):
+        # `check_ray_address` has found that something answers there. Ray writes on stderr why it is sent away.
+        what = f"Ray: {text.rstrip('.')}, though something answers there"
+        return UserError(
+            ExitCode.RAY_UNREACHABLE,
+            f"{what}: name the head's own port (6379 unless chosen), not the dashboard's; {mode}",
+        )
+    lost = isinstance(error, ConnectionError)
+    return _told(ExitCode.RAY_UNREACHABLE if lost else ExitCode.RAY_START, error, foreign=True)
 
 
 def _told(code: ExitCode, error: BaseException, foreign: bool = False) -> UserError:
@@ -275,5 +309,6 @@ def _module(frame: FrameType) -> str:
 
 
 def _flat(text: str) -> str:
-    line = " ".join(text.split())
+    # Ray colours its messages, whoever they are for.
+    line = " ".join(re.sub(r"\x1b\[[0-9;]*m", "", text).split())
     return line if len(line) <= _LONGEST_LINE else f"{line[: _LONGEST_LINE - 4]} ..."

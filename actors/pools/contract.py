@@ -26,6 +26,15 @@ class PoolExhausted(RuntimeError):
 class Pool(Protocol):
     """Workers that take `Assign` and answer with `Arrived`; results wait in the pool until they are taken."""
 
+    @property
+    def restarts(self) -> int:
+        """How many times the process of a lost worker was replaced, also of one that was lost while it started."""
+        ...
+
+    def missing(self) -> str:
+        """What workers that are not there wait for, in words that name the remedy."""
+        ...
+
     def publish(self, state: PolicyState) -> None:
         """Make a version of the weights available to work submitted from now on.
 

@@ -39,6 +39,15 @@ class InProcessPool:
                 raise WorkFailed(f"{name} failed to start: {type(error).__name__}: {error}") from error
         self._unannounced = list(self._workers)
 
+    @property
+    def restarts(self) -> int:
+        """0: a worker of this process is lost with it."""
+        return 0
+
+    def missing(self) -> str:
+        """Nothing: workers of this process are there from the beginning."""
+        return "the workers of this process are closed: begin a new run"
+
     def publish(self, state: PolicyState) -> None:
         """Make a version available. Work submitted before keeps its own."""
         self._state = state

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,11 +30,15 @@ class EnvActor:
         self._spec = spec
         self._worker: Worker | None = None
 
-    def begin(self) -> int:
-        """Make the worker, a new one if there is one already; the answer is this process's id."""
+    def begin(self) -> tuple[int, int]:
+        """Make the worker, a new one if there is one already.
+
+        Returns:
+            This process's id, and how many processes of this actor were lost before it.
+        """
         torch.set_num_threads(self._spec.torch_threads)
         self._worker = Worker(self._index, self._spec)
-        return os.getpid()
+        return os.getpid(), _processes_lost()
 
     def run(self, assign: Assign, state: PolicyState) -> WorkResult:
         """Do one piece of work. A process that replaced a lost one unnoticed makes its worker first."""
@@ -48,13 +53,22 @@ class EnvActor:
             self._worker.reset()
 
 
+def _processes_lost() -> int:
+    """Processes that this actor had before its present one, those included that died before they answered anything.
+
+    Only Ray counts these. Its State API, which tells the number, needs a dashboard; of the record that is read here the
+    runtime context tells only whether the number is 0.
+    """
+    record: Mapping[str, Any] = ray._private.state.actors(ray.get_runtime_context().get_actor_id())
+    return int(record["NumRestarts"])
+
+
 @dataclass
 class _Remote:
     """One worker's actor, as the pool sees it."""
 
     actor: Any
     pid: int | None = None
-    restarts: int = -1
     last_arrival: float = 0.0
 
 
@@ -86,36 +100,61 @@ class RayPool:
         workers: how many, at least 1. Those that find no CPU join when one is free.
         max_restarts: times that Ray replaces one lost worker.
         clock: run seconds.
+        label_selector: labels that a node must have to get a worker, as in ``{"zone": "left"}``; see `ActorsConfig`.
 
     Raises:
         RuntimeError: Ray is not initialised.
     """
 
-    def __init__(self, spec: WorkerSpec, workers: int, *, max_restarts: int, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        spec: WorkerSpec,
+        workers: int,
+        *,
+        max_restarts: int,
+        clock: Callable[[], float],
+        label_selector: Mapping[str, str] | None = None,
+    ) -> None:
         if workers < 1:
             raise ValueError(f"workers is {workers}: it must be at least 1")
         if not ray.is_initialized():
             raise RuntimeError("Ray is not initialised: call ray.init() first, or use the in-process pool")
         self._clock = clock
+        self._selector = dict(label_selector or {})
         self._state: tuple[int, Any] | None = None
         self._calls: dict[Any, _Call] = {}
         self._results: dict[Token, WorkResult] = {}
         self._just_left: str | None = None
         self._failure: WorkFailed | PoolExhausted | None = None
-        make = ray.remote(num_cpus=1, max_restarts=max_restarts, max_task_retries=0)(EnvActor)
+        self._restarts: dict[str, int] = {}
+        make = ray.remote(num_cpus=1, max_restarts=max_restarts, max_task_retries=0, label_selector=self._selector)(
+            EnvActor
+        )
         self._remotes = {f"env-{index}": _Remote(make.remote(index, spec)) for index in range(workers)}
         for worker in self._remotes:
             self._begin(worker)
 
     @property
     def restarts(self) -> int:
-        """How many times workers came back after a loss."""
-        return sum(max(0, remote.restarts) for remote in self._remotes.values())
+        """How many times processes of lost workers were replaced, as far as the new ones have answered."""
+        return sum(self._restarts.values())
 
     @property
     def pids(self) -> dict[str, int]:
         """Process ids of the workers that are there now."""
         return {worker: remote.pid for worker, remote in self._remotes.items() if remote.pid is not None}
+
+    def missing(self) -> str:
+        """What workers that are not there wait for: a node with a free CPU, and with the labels."""
+        known = ray.nodes()  # type: ignore[no-untyped-call]
+        nodes = Counter(_labels_and_cpus(node) for node in known if node["Alive"])
+        there = "; ".join(f"{number} with {what}" for what, number in sorted(nodes.items()))
+        if not self._selector:
+            return f"each takes a CPU of its own, and the cluster has these nodes: {there}: free a CPU, or add a node"
+        return (
+            f"actors.label_selector is {_listed(self._selector)}, and the cluster has these nodes: {there}: free a CPU "
+            "of a node with these labels, add one (ray start --labels), or change actors.label_selector"
+        )
 
     def publish(self, state: PolicyState) -> None:
         """Put a version into the object store, once for all workers. Work submitted before keeps its own."""
@@ -205,8 +244,7 @@ class RayPool:
         except RayError as error:
             return self._lose(call, f"{type(error).__name__}: {error}")
         if call.assign is None:
-            remote.pid = answer
-            remote.restarts += 1
+            remote.pid, self._restarts[call.worker] = answer
             return Joined(self._clock(), call.worker)
         return self._arrive(call.assign, call, answer)
 
@@ -240,3 +278,13 @@ class RayPool:
         if not self._remotes:
             self._failure = PoolExhausted(f"no worker is left; {call.worker} was the last: {reason}")
         return None
+
+
+def _labels_and_cpus(node: Mapping[str, Any]) -> str:
+    """A node of `ray.nodes`, without the labels that Ray gives every node anew."""
+    labels = {name: value for name, value in node["Labels"].items() if name != "ray.io/node-id"}
+    return f"{_listed(labels) if labels else 'no labels'} and {node['Resources'].get('CPU', 0):g} CPUs"
+
+
+def _listed(labels: Mapping[str, str]) -> str:
+    return ", ".join(f"{name}={value}" for name, value in sorted(labels.items()))

@@ -20,6 +20,7 @@ _LABELS = {
     "torch_threads": "torch threads",
     "kernel_backend": "kernel backend",
     "ray_address": "cluster",
+    "ray_auth_mode": "authentication",
     "free_memory_bytes": "free memory",
     "free_disk_bytes": "free disk",
     "free_shared_memory_bytes": "shared memory",

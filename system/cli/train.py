@@ -40,7 +40,11 @@ def train(
     seed: Annotated[int | None, typer.Option(help="Short for --set seed=N.")] = None,
     run_dir: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="A new directory for the run.  [dim]default: runs/<name>-<k>[/dim]"),
+        typer.Option(
+            metavar="DIR",
+            help="A new directory for the run.  [dim]default: runs/<name>-<k>; in a Ray job "
+            "~/isogon-runs/<name>-<k>[/dim]",
+        ),
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --run-dir.")] = False,
     as_json: AsJson = False,
@@ -87,7 +91,9 @@ def _resumed_config(source: str | None, changes: list[str], run_dir: Path | None
     if run_dir is None:
         raise ConfigError("--resume needs --run-dir DIR, the run to go on with")
     from ..runs.directory import RunDirectory
+    from ..runs.places import check_outlasts_job
 
+    check_outlasts_job(run_dir)
     saved = str(RunDirectory.open(run_dir).path / "config.yaml")
     config = load_config(source or saved, changes)
     check_resume(load_config(saved), config)

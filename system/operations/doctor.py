@@ -17,8 +17,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
 
+from .. import machine
 from ..errors import UserError, check_ray_address
-from . import machine
 
 Status = Literal["ok", "note", "missing"]
 """``note``: Isogon works, and something would be better otherwise. ``missing``: it does not work."""
@@ -46,6 +46,7 @@ _ALWAYS_SHOWN = 4
 _RAY_SECONDS = 3.0
 _OBJECT_STORE_BYTES = 256 * 2**20
 """Of the Ray that a run starts; not imported from there, which would need torch."""
+_TOKEN = "~/.ray/auth_token"
 _GIB = 2**30
 _LITTLE_MEMORY = 2 * _GIB
 _LITTLE_DISK = _GIB
@@ -185,6 +186,25 @@ def _kernels() -> list[Fact]:
 
 
 def _ray() -> list[Fact]:
+    return [*_cluster(), _authentication()]
+
+
+def _authentication() -> Fact:
+    """A cluster sends away whoever has another mode or token than its head: the commonest way not to get in."""
+    mode = os.environ.get("RAY_AUTH_MODE")
+    token = "RAY_AUTH_TOKEN" in os.environ or Path(os.environ.get("RAY_AUTH_TOKEN_PATH", _TOKEN)).expanduser().is_file()
+    has = f"a token is {'' if token else 'not '}there"
+    name = "ray_auth_mode"
+    if mode == "token" and not token:
+        remedy = f"copy the head's {_TOKEN} here, or make one with: ray get-auth-token --generate"
+        return Fact("ray", name, mode, f"RAY_AUTH_MODE is token, and {has}", "missing", remedy)
+    if mode is None and os.environ.get("RAY_ADDRESS"):
+        remedy = "set RAY_AUTH_MODE to token or disabled, the same for the head, the nodes and here"
+        return Fact("ray", name, mode, f"RAY_AUTH_MODE is not set, and {has}: Ray guesses", "note", remedy)
+    return Fact("ray", name, mode, f"RAY_AUTH_MODE is {mode or 'not set'}, {has}")
+
+
+def _cluster() -> list[Fact]:
     address = os.environ.get("RAY_ADDRESS")
     if not address or address == "local":
         return [Fact("ray", "ray_address", None, "RAY_ADDRESS is not set: runs start a Ray of this machine")]

@@ -22,10 +22,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from ..machine import describe_machine
 from .atomic_files import create_numbered, sync_folder, write_atomically
 from .checkpoints import CheckpointRef, installed_versions
 from .errors import RunDirectoryDamaged
-from .machine import describe_machine
 
 
 @dataclass(frozen=True)

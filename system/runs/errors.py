@@ -13,6 +13,7 @@ class RunDirectoryError(ValueError):
         ├── RunDirectoryMissing       there is none to go on with
         ├── RunDirectoryUnwritable    permissions, a read-only disk, a file in the way
         ├── RunDirectoryInUse         another process is at work in it
+        ├── RunDirectoryFleeting      it would go with the Ray job that makes it
         ├── RunDirectoryDamaged       a file in it is not as it was written
         └── RunDirectoryUnsuited      the run in it is not of the kind that is asked for
     """
@@ -32,6 +33,10 @@ class RunDirectoryUnwritable(RunDirectoryError):
 
 class RunDirectoryInUse(RunDirectoryError):
     """Another process is at work in the run directory."""
+
+
+class RunDirectoryFleeting(RunDirectoryError):
+    """The run directory would go with the Ray job that makes it."""
 
 
 class RunDirectoryDamaged(RunDirectoryError):

@@ -30,7 +30,7 @@ from .first_games import clipping_advice, find_range
 from .monitor import RunMonitor
 from .offline_games import record_offline_games
 from .rank import Rank
-from .ray_session import ray_session
+from .ray_session import ray_session, where
 from .rollout_sink import RolloutSink
 
 ENVIRONMENT = "environment"
@@ -132,7 +132,7 @@ class TrainingAttempt:
             self.directory.write_config(config.model_dump(mode="json"))
         with ExitStack() as stack:
             if config.actors.pool == "ray":
-                self.say("starting Ray")
+                self.say(where(config.ray))
                 stack.enter_context(ray_session(config.ray, config.actors.workers, config.metrics.port))
             rank = self._build_rank(spec, checkpoint, stack, offline)
             try:

@@ -291,8 +291,8 @@ class Rank:
             self._workers_seen = now
         elif now - self._workers_seen > self._config.ray.start_timeout_seconds:
             raise PoolExhausted(
-                f"no worker is there after {self._config.ray.start_timeout_seconds:g} seconds: free a CPU of the "
-                "cluster for each of actors.workers, or set ray.start_timeout_seconds higher"
+                f"no worker is there after {self._config.ray.start_timeout_seconds:g} seconds "
+                f"(ray.start_timeout_seconds): {self._coordinator.missing()}"
             )
 
     def _standing(self, share: float) -> Progress:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 
 from ..config.run import RayConfig
 from ..errors import check_port_free, check_ray_address
+from ..runs.places import in_ray_job
 
 _OBJECT_STORE_BYTES = 256 * 2**20
 """Enough for the bounded number of results that wait, and small enough for a laptop's shared memory."""
@@ -33,6 +37,9 @@ def ray_session(config: RayConfig, workers: int, metrics_port: int | None) -> It
     A cluster is named by ``config.address`` or by the environment variable RAY_ADDRESS. Without either a local Ray
     with a core for each worker is started, whatever the machine has: players may share cores, but never wait for one.
 
+    A cluster needs what Isogon depends on, but not Isogon: actors get it from the job's working directory or packages,
+    and where this process is no Ray job, this process's own source is sent to them.
+
     Raises:
         Exception: Ray's own, where it cannot be reached or started; `check_ray` tells the likely ones better.
     """
@@ -42,7 +49,8 @@ def ray_session(config: RayConfig, workers: int, metrics_port: int | None) -> It
         yield
         return
     if (address := _address_of(config)) is not None:
-        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+        runtime_env = None if in_ray_job() else {"py_modules": [own_source()]}
+        ray.init(address=address, runtime_env=runtime_env, log_to_driver=False, logging_level=logging.ERROR)
     else:
         # Players share the cores with the learner as equals; Ray would let them yield to it.
         os.environ.setdefault("RAY_worker_niceness", "0")
@@ -61,6 +69,17 @@ def ray_session(config: RayConfig, workers: int, metrics_port: int | None) -> It
         yield
     finally:
         ray.shutdown()
+
+
+def where(config: RayConfig) -> str:
+    """What `ray_session` will do for its Ray, in words."""
+    return "starting Ray" if (address := _address_of(config)) is None else f"joining the Ray at {address}"
+
+
+def own_source() -> str:
+    """The folder of the package that is running, under the name that it is imported by."""
+    package: Any = sys.modules[__name__.partition(".")[0]]
+    return str(Path(package.__file__).parent)
 
 
 def _address_of(config: RayConfig) -> str | None:

@@ -3,6 +3,9 @@ from __future__ import annotations
 import os
 import signal
 import time
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
 
 import pytest
 import ray
@@ -93,6 +96,28 @@ def test_a_pool_goes_on_with_the_workers_it_has_and_ends_with_the_last() -> None
                 wait_for(pool, Joined)
     finally:
         pool.close()
+
+
+def test_processes_that_die_while_they_start_are_counted(tmp_path: Path) -> None:
+    pool = make_pool(replace(corridor_spec(), environment=partial(toys.make_mortal_corridor, tmp_path, 2)), 1)
+    try:
+        wait_for(pool, Joined)
+        assert pool.restarts == 2
+    finally:
+        pool.close()
+    assert pool.restarts == 2
+
+
+def test_what_is_missing_is_told_with_what_there_is() -> None:
+    selector = {"zone": "left", "tier": "!spot"}
+    pool = RayPool(corridor_spec(), 1, max_restarts=0, clock=time.monotonic, label_selector=selector)
+    try:
+        assert pool.events(1.0) == []
+        told = pool.missing()
+    finally:
+        pool.close()
+    assert told.startswith("actors.label_selector is tier=!spot, zone=left, and the cluster has these nodes: 1 with ")
+    assert "no labels and 2 CPUs" in told
 
 
 def test_closing_ends_the_processes() -> None:

@@ -7,6 +7,7 @@ import pytest
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import to_json
 
+from isogon.actors.config import ActorsConfig
 from isogon.learners.settings import Settings
 from isogon.system.config.files import load_config, preset_names
 from isogon.system.config.keys import sections_of
@@ -62,3 +63,30 @@ def test_presets_are_valid_and_carry_their_own_name(name: str) -> None:
     assert config.name == name
     with pytest.raises(ValidationError):
         config.seed = 1  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("key", "condition"),
+    [
+        ("zone", "left"), ("zone", "!left"), ("zone", "in(left, right)"), ("zone", "!in(left,right)"),
+        ("a.b/zone", "x"), ("zone", "a b"), ("zo ne", "left"), ("zone", "in()"), ("zone", "-left"), ("zone", "x" * 64),
+    ],
+)  # fmt: skip
+def test_label_selectors_are_those_that_ray_takes(key: str, condition: str) -> None:
+    import ray
+
+    def ray_takes() -> bool:
+        try:
+            ray.remote(label_selector={key: condition})(type("Actor", (), {}))
+        except ValueError:
+            return False
+        return True
+
+    def isogon_takes() -> bool:
+        try:
+            ActorsConfig(label_selector={key: condition})
+        except ValueError:
+            return False
+        return True
+
+    assert isogon_takes() == ray_takes()

@@ -73,6 +73,10 @@ class ScriptedPool:
         self.submitted: list[Assign] = []
         self.timeouts: list[float] = []
         self.resets = 0
+        self.restarts = 0
+
+    def missing(self) -> str:
+        return "nothing"
 
     def publish(self, state: PolicyState) -> None:
         pass

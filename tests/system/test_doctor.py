@@ -1,6 +1,7 @@
 """`isogon doctor`: what it reads, what it calls missing, how it ends."""
 
 import json
+import os
 import re
 import shutil
 import signal
@@ -16,8 +17,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from isogon.system import machine
 from isogon.system.cli.app import main
-from isogon.system.operations import Fact, doctor, examine, machine, speed
+from isogon.system.operations import Fact, doctor, examine, speed
 from isogon.system.operations.doctor import IMPORTS, within
 from isogon.system.operations.speed import Speed, time_machine
 from isogon.system.training import ray_session
@@ -26,8 +28,9 @@ PYPROJECT = Path(__file__).parents[2] / "pyproject.toml"
 
 
 @pytest.fixture(autouse=True)
-def no_address(monkeypatch: pytest.MonkeyPatch) -> None:
+def no_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
 
 
 def found(name: str, folder: Path) -> Fact:
@@ -118,6 +121,22 @@ def test_a_cluster_that_answers_and_one_that_does_not(tmp_path: Path, monkeypatc
     assert found("ray_address", tmp_path).status == "ok"
 
 
+def test_the_authentication_that_a_cluster_wants(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RAY_AUTH_TOKEN", raising=False)
+    monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(tmp_path / "token"))
+    assert found("ray_auth_mode", tmp_path).status == "ok"
+    monkeypatch.setenv("RAY_AUTH_MODE", "token")
+    fact = found("ray_auth_mode", tmp_path)
+    assert (fact.status, fact.text) == ("missing", "RAY_AUTH_MODE is token, and a token is not there")
+    assert "ray get-auth-token --generate" in fact.remedy
+    (tmp_path / "token").touch()
+    assert found("ray_auth_mode", tmp_path).status == "ok"
+    monkeypatch.delenv("RAY_AUTH_MODE")
+    assert found("ray_auth_mode", tmp_path).status == "ok"
+    monkeypatch.setenv("RAY_ADDRESS", "auto")
+    assert found("ray_auth_mode", tmp_path).status == "note"
+
+
 @pytest.mark.parametrize(("free", "status"), [(10 * 2**30, "ok"), (2**29, "note"), (2**20, "missing")])
 def test_a_disk_that_fills(free: int, status: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=free, total=2 * free))
@@ -150,6 +169,7 @@ def test_memory_and_cores_of_a_container(tmp_path: Path) -> None:
     assert machine.cpu_quota(tmp_path) == 1.5
     (tmp_path / "cpu.max").write_text("max 100000\n")
     assert machine.cpu_quota(tmp_path) is None
+    assert machine.describe_machine().startswith(f"{machine.cpu_model()}, {machine.usable_cores()} core")
 
 
 def test_little_memory_is_noted() -> None:
@@ -235,10 +255,17 @@ def test_machines_are_told(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize("part", ["torch", "numpy", "ray"])
 def test_it_works_where_heavy_parts_are_missing(part: str) -> None:
     script = f"import sys; sys.modules[{part!r}] = None; from isogon.system.cli import main; main(['doctor'])"
-    done = subprocess.run([sys.executable, "-W", "ignore", "-c", script], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", script],
+        env={**os.environ, "COLUMNS": "40"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 24
     assert f"{part}: not installed: pip install '{part}" in done.stderr
     assert "free disk" in done.stdout
+    assert max(map(len, done.stdout.splitlines())) <= 40
 
 
 @pytest.mark.parametrize("arguments", [["doctor"], ["doctor", "--json"]])

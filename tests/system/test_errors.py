@@ -30,6 +30,7 @@ from isogon.system.errors import (
 from isogon.system.runs.errors import (
     RunDirectoryDamaged,
     RunDirectoryExists,
+    RunDirectoryFleeting,
     RunDirectoryInUse,
     RunDirectoryMissing,
     RunDirectoryUnwritable,
@@ -50,6 +51,7 @@ def raised(action: Callable[[], Any]) -> BaseException:
         (RunDirectoryMissing("there"), 10),
         (RunDirectoryInUse("there"), 10),
         (RunDirectoryDamaged("there"), 10),
+        (RunDirectoryFleeting("there"), 10),
         (RunDirectoryUnwritable("there"), 14),
         (ResumeRefused("seed: 1 -> 2"), 12),
         (PoolExhausted("worker 0 is lost"), 20),
@@ -161,7 +163,7 @@ def test_a_full_disk_under_safetensors() -> None:
     assert told.code == ExitCode.DISK_FULL
 
 
-def test_a_ray_that_does_not_start() -> None:
+def test_a_ray_that_does_not_start(monkeypatch: pytest.MonkeyPatch) -> None:
     def ray_init(error: Exception) -> None:
         scope: dict[str, Any] = {"__name__": "ray._private.worker"}
         exec("def init(error):\n    raise error", scope)
@@ -171,6 +173,25 @@ def test_a_ray_that_does_not_start() -> None:
     assert told.code == ExitCode.RAY_UNREACHABLE
     assert told.line.startswith("Ray: no running instance: start a cluster there")
     assert explain(raised(lambda: ray_init(ValueError("port 1 is in use")))).code == ExitCode.RAY_START
+    monkeypatch.delenv("RAY_AUTH_MODE", raising=False)
+    told = explain(raised(lambda: ray_init(ConnectionError("Failed to connect to Ray cluster at 10.0.0.1:8265"))))
+    assert told.code == ExitCode.RAY_UNREACHABLE
+    assert "at 10.0.0.1:8265, though something answers there: name the head's own port" in told.line
+    assert "(not set now)" in told.line
+    error = importlib.import_module("ray.exceptions").AuthenticationError("No token was found. Ensure that ...")
+    monkeypatch.setenv("RAY_AUTH_MODE", "token")
+    assert explain(error).code == ExitCode.RAY_UNREACHABLE
+    assert explain(error).line.startswith("Ray: No token was found: set RAY_AUTH_MODE to the same for the head")
+    assert "(token now)" in explain(error).line
+    mismatch = (
+        "Version mismatch: The cluster was started with:\n    Ray: 2.60.0\n    Python: 3.11.7\nThis process on node x "
+    )
+    mismatch += "was started with:\n    Ray: 2.58.0\n    Python: 3.12.1\n"
+    told = explain(raised(lambda: ray_init(RuntimeError(mismatch))))
+    assert told.code == ExitCode.RAY_MISMATCH
+    assert told.line.startswith(
+        "the cluster runs Ray 2.60.0 on Python 3.11.7, and this process Ray 2.58.0 on Python 3.12.1: run Isogon with"
+    )
 
 
 def test_long_and_wide_messages_become_one_line() -> None:
@@ -178,6 +199,7 @@ def test_long_and_wide_messages_become_one_line() -> None:
     assert told.line.startswith("worker 0 raised x")
     assert len(told.line) <= 600
     assert explain(ConfigError("a\nb")).line == "a\nb"
+    assert explain(WorkFailed("\x1b[36mray::EnvActor\x1b[0m died")).line == "ray::EnvActor died"
 
 
 def test_log_details_appends_the_whole_chain(tmp_path: Path) -> None:

@@ -10,6 +10,15 @@ from pathlib import Path
 _CGROUP = Path("/sys/fs/cgroup")
 
 
+def describe_machine() -> str:
+    """Processor, the cores that this process may use, memory and system in one line, as far as they can be told."""
+    cores = usable_cores()
+    parts = [cpu_model(), f"{cores} core{'' if cores == 1 else 's'}"]
+    if (memory := total_memory()) is not None:
+        parts.append(f"{memory / 2**30:.0f} GiB")
+    return ", ".join([*filter(None, parts), f"{platform.system()} {platform.machine()}"])
+
+
 def cpu_model() -> str:
     """The processor, in its maker's words."""
     found = re.search(r"^model name\s*:\s*(.+)$", _text(Path("/proc/cpuinfo")), re.MULTILINE)
@@ -29,10 +38,15 @@ def cpu_quota(cgroup: Path = _CGROUP) -> float | None:
     return int(found[1]) / int(found[2]) if found else None
 
 
+def total_memory() -> int | None:
+    """Bytes of the machine, whatever a container's limit."""
+    return _pages("SC_PHYS_PAGES")
+
+
 def free_memory(meminfo: Path = Path("/proc/meminfo"), cgroup: Path = _CGROUP) -> int | None:
     """Bytes that can be had without swapping: the machine's, or what a container's limit leaves."""
     found = re.search(r"^MemAvailable:\s+(\d+) kB", _text(meminfo), re.MULTILINE)
-    machine = int(found[1]) * 1024 if found else _free_pages()
+    machine = int(found[1]) * 1024 if found else _pages("SC_AVPHYS_PAGES")
     limit, used = _text(cgroup / "memory.max").strip(), _text(cgroup / "memory.current").strip()
     if limit.isdecimal() and used.isdecimal():
         left = max(int(limit) - int(used), 0)
@@ -40,9 +54,9 @@ def free_memory(meminfo: Path = Path("/proc/meminfo"), cgroup: Path = _CGROUP) -
     return machine
 
 
-def _free_pages() -> int | None:
+def _pages(kind: str) -> int | None:
     try:
-        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        return os.sysconf(kind) * os.sysconf("SC_PAGE_SIZE")
     except (ValueError, OSError):
         return None
 
