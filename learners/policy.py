@@ -43,8 +43,8 @@ class QPolicy:
         if count == 0:
             return np.zeros(0, np.int64)
         first, inverse = self._distinct(observation, legal)
-        hidden = self.module.torso({name: torch.from_numpy(part[first]) for name, part in observation.items()})
         mask = None if legal is None else torch.from_numpy(legal[first])
+        hidden = self.module.encode({name: torch.from_numpy(part[first]) for name, part in observation.items()}, mask)
         if exploration.temperature > 0:
             values, best = self.module.head.top(hidden, mask, self.top)
             temperature = exploration.temperature * self._unit

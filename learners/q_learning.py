@@ -230,9 +230,9 @@ class QLearner:
             # Where nothing follows, nothing need be legal, but an argmax wants something to choose from.
             legal = legal | (discount == 0)[:, None]
         slow = self._target if self._config.target_update_every else self._average
-        hidden = slow.torso(observation)
+        hidden = slow.encode(observation, legal)
         if self._config.double_q:
-            _, best = self._plain.head.best(self._plain.torso(observation), legal)
+            _, best = self._plain.head.best(self._plain.encode(observation, legal), legal)
         else:
             _, best = slow.head.best(hidden, legal)
         if isinstance(slow.head.kind, C51):

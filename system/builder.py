@@ -43,7 +43,9 @@ def check_parts(config: RunConfig) -> None:
         PluginError: own code is not what it must be.
     """
     spec = build_spec(config)
-    build_value_module(config.network, config.value, spec, torch_generator(stream(0, "try-out")), config.encoding)
+    # A range that the first games are to give is not there yet, and any will do here.
+    value = config.value.with_any_range() if config.value.awaits_range else config.value
+    build_value_module(config.network, value, spec, torch_generator(stream(0, "try-out")), config.encoding)
 
 
 def build_learner(config: RunConfig, spec: EnvironmentSpec) -> QLearner:

@@ -58,10 +58,10 @@ class LetterBeliefTorso(nn.Module):
             nn.init.normal_(self.dense.weight, std=0.01, generator=generator)
             nn.init.zeros_(self.dense.bias)
 
-    def forward(self, observation: Observation) -> dict[str, torch.Tensor]:
-        """Encode ``letters, colours [B, 6, 5]``."""
+    def forward(self, observation: Observation, allowed: torch.Tensor | None = None) -> dict[str, torch.Tensor]:
+        """Encode ``letters, colours [B, 6, 5]``; ``allowed [B, A] bool`` are the words that may be guessed, if told."""
         known = letter_knowledge(observation["letters"], observation["colours"])
-        belief = self.believe(known)
+        belief = self.believe(known, allowed)
         weighed = [part.flatten(1) for part in (belief.placed, belief.counted, belief.left)]
         board = self.board(torch.cat([board_bits(known), *weighed], dim=1))
         # How many words are left decides what a guess is for: the scorer's slopes read it without a layer between.

@@ -14,6 +14,7 @@ from ..encodings.custom import CheckedEncoding, EncodingConfig
 from ..encodings.spec import EnvironmentSpec
 from ..values.build import build_head
 from ..values.config import ValueConfig
+from ..values.forms import Hidden
 from ..values.head import ValueHead
 from ..values.kinds import HeadLoss, Target
 from .config import (
@@ -51,6 +52,12 @@ class ValueModule(nn.Module):
         self.num_actions = num_actions
         self.torso = torso
         self.head = head
+
+    def encode(self, observation: Observation, legal: torch.Tensor | None) -> Hidden:
+        """The torso's output for acting; a torso that reads the set of actions is told ``legal [B, A] bool``."""
+        if isinstance(self.torso, LetterBeliefTorso):
+            return self.torso(observation, legal)  # type: ignore[no-any-return]
+        return self.torso(observation)  # type: ignore[no-any-return]
 
     def forward(
         self,

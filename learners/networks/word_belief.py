@@ -1,8 +1,8 @@
 """Which words of the list a Wordle board leaves likely, by what answers have shown of colours.
 
 B boards, A words, P pairs, W = 208 word features. The list is the one that may be guessed: a player knows it, as it
-knows its actions. In training it is the list of the words that training may see: the others have no part in it, not
-even as words that are never the answer. Three things may speak
+knows its actions. In training, where players and learner may not see all words, the others have no part in it, not even
+as words that are never the answer. Three things may speak
 against a word: a letter stands where colours exclude it, a coloured letter is missing, a letter occurs too often. How
 much each counts is learnt from the answers of the games that are learnt from: after n of them, k of which had it
 against them, the next has it with probability (k + 1) / (n + 2) (Laplace's rule of succession), and a word pays the
@@ -73,12 +73,14 @@ class WordBelief(nn.Module):
         self.register_buffer("broken", torch.zeros(3, dtype=torch.int64))
 
     @torch.no_grad()
-    def forward(self, known: LetterKnowledge) -> Belief:
-        """See `Belief`."""
+    def forward(self, known: LetterKnowledge, allowed: torch.Tensor | None = None) -> Belief:
+        """See `Belief`; over the words ``allowed [B, A] bool`` that may be guessed, where they are given."""
         price = -torch.log((self.broken + 1) / (self.answers + 2))
         features, needed = _told(known, *price.unbind())
         fits = torch.exp((features @ self.words.T - needed).clamp_(min=_LEAST_LOG))
-        if self.training:
+        if allowed is not None:
+            fits *= allowed
+        elif self.training:
             fits *= self.trained
         count = fits.sum(1, keepdim=True)
         word = fits / count

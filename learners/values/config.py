@@ -87,3 +87,7 @@ class ValueConfig(Settings):
     def awaits_range(self) -> bool:
         """Whether an end of the range is still to be found from the first games."""
         return self.kind != "mse" and self.found_range is None and "auto" in (self.vmin, self.vmax)
+
+    def with_any_range(self) -> ValueConfig:
+        """With some range, -1 to 1, for what does not hang on it: shapes, and which action is best."""
+        return self.model_copy(update={"found_range": (-1.0, 1.0), "vmin": "auto", "vmax": "auto"})

@@ -128,21 +128,19 @@ def _column(columns: Columns, env: int) -> Columns:
 
 def _untrained(config: RunConfig, spec: EnvironmentSpec) -> QPolicy:
     # Where values lie between any two ends, the same weights have the same best action.
-    value = _with_any_range(config.value)
+    value = config.value.with_any_range()
     weights = torch_generator(stream(config.seed, "first weights"))
-    return QPolicy(build_value_module(config.network, value, spec, weights), config.learner.exploration_top)
+    return QPolicy(
+        build_value_module(config.network, value, spec, weights, config.encoding), config.learner.exploration_top
+    )
 
 
 def _in_grid_units(value: ValueConfig, low: float, high: float) -> tuple[float | None, float | None]:
     """The ends that are auto, in the units that vmin and vmax have; None for one that is not."""
-    support = support_of(_with_any_range(value))
+    support = support_of(value.with_any_range())
     assert support is not None
     ends = support.to_grid(torch.tensor([low, high], dtype=torch.float64))
     return float(ends[0]) if value.vmin == "auto" else None, float(ends[1]) if value.vmax == "auto" else None
-
-
-def _with_any_range(value: ValueConfig) -> ValueConfig:
-    return value.model_copy(update={"found_range": (-1.0, 1.0), "vmin": "auto", "vmax": "auto"})
 
 
 def _told(bounds: ReturnBounds, value: ValueConfig, whose: str) -> str:

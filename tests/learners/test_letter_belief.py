@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from isogon.actors.environments.wordle import wordle_spec
+from isogon.learners.learner import GREEDY
 from isogon.learners.networks import (
     BeliefScorer,
     LetterBeliefConfig,
@@ -99,6 +100,30 @@ def test_experience_is_gathered_in_training_and_acted_with() -> None:
     again.load_state_dict(learner.state_dict())
     assert int(again.policy_tensors()[counted]) == 20
     assert int(again.shared()[counted][0]) == 20
+
+
+def believed(network: ValueModule, boards: dict[str, torch.Tensor], allowed: torch.Tensor | None) -> torch.Tensor:
+    hidden = network.encode(boards, allowed)
+    assert not isinstance(hidden, torch.Tensor)
+    return hidden["belief"]
+
+
+def test_players_weigh_only_the_words_that_they_may_guess() -> None:
+    network = module().eval()
+    boards = random_boards(6, 0)
+    allowed = torch.rand(6, len(WORDS), generator=seeded(2)) < 0.5
+    belief = believed(network, boards, allowed)
+    assert (belief[~allowed] == 0).all()
+    torch.testing.assert_close(belief.sum(1), torch.ones(6))
+    torch.testing.assert_close(believed(network, boards, None), network.torso(boards)["belief"])
+
+    learner = QLearner(module(), QLearningConfig(), stream(0, "learner"))
+    policy, legal = learner.policy(), np.arange(len(WORDS)) < 7
+    seen: list[torch.Tensor] = []
+    policy.module.torso.register_forward_hook(lambda _module, _inputs, output: seen.append(output["belief"]))
+    observation = {name: part.numpy() for name, part in boards.items()}
+    policy.act(observation, np.broadcast_to(legal, (6, len(WORDS))), GREEDY, stream(0, "act"))
+    assert (seen[0][:, 7:] == 0).all()
 
 
 def test_words_are_not_scored_on_plain_features() -> None:
