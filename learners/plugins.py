@@ -130,7 +130,10 @@ class Plugin:
             yield
         except PluginError:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
+            if type(error) is not SystemExit and isinstance(error, SystemExit):
+                # A signal's, that came while own code ran.
+                raise
             said = " ".join(str(error).split())
             where = where_raised(error)
             raise self.error(

@@ -92,6 +92,11 @@ def train(
         earlier = checkpoint.parts["run"]["counters"]["seconds"] if checkpoint else 0.0
         work = TrainingAttempt(config, directory, attempt, [watching])
         outcome = work.run(checkpoint)
+        if outcome.updates == 0:
+            work.say(
+                f"nothing was learnt: the budget ended before there were replay.min_size {config.replay.min_size} "
+                "transitions; raise the budget or lower replay.min_size"
+            )
         work.say("evaluating the final policy")
         played = play_evaluation(config, outcome.policy)
         summary = {

@@ -61,8 +61,8 @@ def summarise(configs: Sequence[RunConfig], played: Sequence[Mapping[str, Scores
     Returns:
         JSON values. In Wordle: ``never_seen_return, never_seen_solved, seen_return, seen_solved, filter_return,
         filter_solved, never_seen_vs_filter`` with ``_low, _high`` (95 % interval), ``data_policy_return,
-        entropy_search_return``, all of the never-seen answers but for the ``seen_`` ones and ``validation_return``,
-        by which choices are to be made. Elsewhere
+        entropy_search_return, never_seen_vs_entropy_search`` with ``_low, _high``, all of the never-seen answers but
+        for the ``seen_`` ones and ``validation_return``, by which choices are to be made. Elsewhere
         ``evaluation_return`` with ``_low, _high`` and ``evaluation_episodes``.
 
     Raises:
@@ -174,6 +174,8 @@ def _wordle_summary(
     seen = np.stack([scores["seen"]["return"] for scores in played])
     gain = never_seen.mean(0) - filtering.mean(1)
     low, high = mean_interval(gain)
+    ahead = never_seen.mean(0) - opponents.entropy_search
+    ahead_low, ahead_high = mean_interval(ahead)
     return {
         "never_seen_return": float(never_seen.mean()),
         "filter_return": float(filtering.mean()),
@@ -188,4 +190,7 @@ def _wordle_summary(
         "data_policy_return": float(data.mean()),
         "data_policy_solved": float((data > _UNSOLVED).mean()),
         "entropy_search_return": float(opponents.entropy_search.mean()),
+        "never_seen_vs_entropy_search": float(ahead.mean()),
+        "never_seen_vs_entropy_search_low": ahead_low,
+        "never_seen_vs_entropy_search_high": ahead_high,
     }

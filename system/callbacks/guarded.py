@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...learners.plugins import Plugin, where_raised
+from ..config.keys import nearest
 from ..errors import log_details
 from .contract import Callback, Progress
 
@@ -23,8 +24,19 @@ def build_callbacks(configs: Sequence[CallbackConfig]) -> list[Callback]:
         callback = plugin.make(**config.kwargs)
         if not isinstance(callback, Callback):
             raise plugin.error(f"it gave a {type(callback).__name__}, expected a subclass of isogon.Callback")
+        if wrong := _never_called(callback):
+            raise plugin.error(wrong)
         callbacks.append(callback)
     return callbacks
+
+
+def _never_called(callback: Callback) -> str | None:
+    known = [name for name in dir(Callback) if name.startswith("on_")]
+    for name in dir(callback):
+        if name.startswith("on_") and name not in known:
+            meant = nearest(name, known)
+            return f"nothing calls its method {name}{f'; did you mean {meant}?' if meant else ''}"
+    return None
 
 
 class GuardedCallbacks(Callback):
@@ -39,6 +51,10 @@ class GuardedCallbacks(Callback):
     """
 
     def __init__(self, callbacks: Sequence[Callback]) -> None:
+        """Raises ValueError where a callback has a method ``on_...`` that nobody calls."""
+        for callback in callbacks:
+            if wrong := _never_called(callback):
+                raise ValueError(f"callback {type(callback).__name__}: {wrong}")
         self._callbacks = list(callbacks)
         self.left_out: list[str] = []
         self.log: Path | None = None
@@ -71,12 +87,13 @@ class GuardedCallbacks(Callback):
         for callback in list(self._callbacks):
             try:
                 getattr(callback, method)(*arguments)
-            except Exception as error:
-                if callback.required:
+            except (Exception, SystemExit) as error:
+                # A subclass of SystemExit is a signal's, that came while the callback ran.
+                if callback.required or (isinstance(error, SystemExit) and type(error) is not SystemExit):
                     raise
                 self._leave_out(callback, method, error)
 
-    def _leave_out(self, callback: Callback, method: str, error: Exception) -> None:
+    def _leave_out(self, callback: Callback, method: str, error: Exception | SystemExit) -> None:
         # One that fails while the others are told of its failure is out already.
         if callback not in self._callbacks:
             return

@@ -49,6 +49,10 @@ def end_on_sigterm() -> None:
         signal.signal(signal.SIGTERM, _terminate)
 
 
+class Terminated(SystemExit):
+    """By SIGTERM; own code that calls `sys.exit` raises a plain SystemExit, and is told of as its own failure."""
+
+
 def report(error: BaseException) -> int:
     """Tell the user on stderr why a command ended, write the details down, and give the exit code."""
     if type(error).__name__ == "NoArgsIsHelpError":
@@ -81,7 +85,7 @@ def report(error: BaseException) -> int:
 def _terminate(signum: int, frame: FrameType | None) -> None:
     # A second one would interrupt the closing.
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    raise SystemExit(ExitCode.TERMINATED)
+    raise Terminated(ExitCode.TERMINATED)
 
 
 def _see_help(error: BaseException) -> str:

@@ -41,6 +41,11 @@ ROWS = (
     ),
     Row("  offline games' players there", "{data_policy_return:.3f}"),
     Row("  entropy search there", "{entropy_search_return:.3f}"),
+    Row(
+        "  difference",
+        "{never_seen_vs_entropy_search:+.3f} (95 %: {never_seen_vs_entropy_search_low:+.3f} to "
+        "{never_seen_vs_entropy_search_high:+.3f})",
+    ),
     Row("never-seen words solved", "{never_seen_solved:.1%}"),
     Row("trained words: return", "{seen_return:.3f}"),
     Row("trained words solved", "{seen_solved:.1%}"),

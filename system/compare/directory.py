@@ -59,8 +59,8 @@ class ComparisonDirectory:
             _check_same(settings, config)
         elif path.exists() and (not path.is_dir() or any(entry.name != ".lock" for entry in path.iterdir())):
             raise RunDirectoryExists(f"{path} is there already and holds no comparison: name another directory")
-        for name in ("results", "runs"):
-            (path / name).mkdir(parents=True, exist_ok=True)
+        path.mkdir(parents=True, exist_ok=True)
+        # The settings first: a directory without them, left by a full disk or a kill, could not be begun in again.
         if not settings.exists():
             content = {
                 "format": _FORMAT,
@@ -68,6 +68,8 @@ class ComparisonDirectory:
                 "settings": config.model_dump(mode="json"),
             }
             write_atomically(settings, json.dumps(content, indent=1) + "\n")
+        for name in ("results", "runs"):
+            (path / name).mkdir(exist_ok=True)
         return cls(path)
 
     @classmethod

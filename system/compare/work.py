@@ -18,7 +18,8 @@ from .plan import Failed, Result
 class CpuClock(Callback):
     """CPU seconds of this process between the first and the last progress of a run, which frame its training.
 
-    Other processes at work on the machine lengthen the time by the clock, this hardly.
+    Other processes at work on the machine lengthen the time by the clock much, and this by what they take of caches and
+    of memory's speed: a tenth on a machine that is busy.
     """
 
     def __init__(self) -> None:

@@ -42,7 +42,7 @@ class Advice:
 
 
 class WordleAdviser:
-    """A policy's view of boards. It sees letters and colours alone, as in training: no words are ruled out for it.
+    """A policy's view of boards. It is told letters and colours, as in training: no words are ruled out for it.
 
     Args:
         policy: of a Wordle run.

@@ -187,7 +187,8 @@ def _wordle_table(results: Sequence[Result]) -> Table:
     )
     notes = (
         "The return is minus the number of guesses before the solving one, −6 where none solves. Entropy search and "
-        "perfect filtering know the whole list; the learnt player is not told it.",
+        "perfect filtering know the list, and which words of it are still possible. No learnt player is told that; "
+        "with the network letter_belief it knows the list and weighs it by what answers have shown of colours.",
         "Differences are taken word by word; their intervals are bootstraps over words.",
         "Choices, of a loss or of a setting, are to be made by the validation words, which training never saw either.",
     )

@@ -262,7 +262,9 @@ class Rank:
         self.monitor.published(self.counters.version)
 
     def _evaluate_if_due(self, share: float) -> None:
-        if share >= (self.counters.evaluations + 1) * self._config.evaluation.every_share:
+        due = share >= (self.counters.evaluations + 1) * self._config.evaluation.every_share
+        # One at a time: the checkpoint of a second one would take the first one's place before its scores are in.
+        if due and not self._coordinator.outstanding("evaluate"):
             self.counters.evaluations += 1
             self._publish()
             self._coordinator.demand(self._evaluation_episodes, "evaluate")

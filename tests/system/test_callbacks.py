@@ -15,9 +15,11 @@ from typing import Any
 
 import pytest
 
-from isogon.learners.plugins import PluginError
+from isogon.learners.plugins import Plugin, PluginError
 from isogon.system.api import evaluate, train
 from isogon.system.callbacks import Callback, Progress, TensorBoard, build_callbacks
+from isogon.system.callbacks.guarded import GuardedCallbacks
+from isogon.system.cli.endings import Terminated
 from isogon.system.config.files import load_config
 from isogon.system.config.run import CallbackConfig
 from isogon.system.errors import ExitCode, explain
@@ -105,6 +107,39 @@ def test_a_callback_that_is_none_ends_the_command_before_anything_is_made(tmp_pa
             train(config, run_dir=tmp_path / "run")
         assert explain(caught.value).code == ExitCode.CONFIG
     assert not (tmp_path / "run").exists()
+
+
+class Misspelt(Callback):
+    def on_evaluate(self, progress: Progress, scores: Mapping[str, float]) -> None:
+        """Nothing calls it."""
+
+
+def test_a_method_that_nothing_calls_is_named_with_what_was_meant() -> None:
+    with pytest.raises(
+        ValueError, match=r"callback Misspelt: nothing calls its method on_evaluate; did you mean on_eval"
+    ):
+        GuardedCallbacks([Misspelt()])
+    with pytest.raises(PluginError, match=r"nothing calls its method on_evaluate; did you mean on_evaluation\?"):
+        build_callbacks([CallbackConfig(class_=f"{__name__}:Misspelt")])
+
+
+class Exits(Callback):
+    def on_message(self, text: str) -> None:
+        sys.exit(3)
+
+
+def test_own_code_that_exits_has_failed_and_a_signal_ends_the_run() -> None:
+    guarded = GuardedCallbacks([Exits()])
+    guarded.on_message("anything")
+    assert guarded.left_out
+    assert "SystemExit: 3" in guarded.left_out[0]
+    with (
+        pytest.raises(PluginError, match="its construction raised SystemExit: 3"),
+        Plugin("callback", "a:B").running("its construction"),
+    ):
+        sys.exit(3)
+    with pytest.raises(Terminated), Plugin("callback", "a:B").running("its construction"):
+        raise Terminated(143)
 
 
 def test_names_and_sections_are_the_same_in_a_config() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from scipy import stats
 
 from isogon.actors.environments.wordle import load_words
 from isogon.learners.values.presets import support_of
+from isogon.system.callbacks import Progress
 from isogon.system.cli.app import main
 from isogon.system.compare.config import LOSSES, CompareConfig, load_comparison
 from isogon.system.compare.directory import ComparisonDirectory
@@ -33,7 +35,7 @@ from isogon.system.compare.plan import (
 )
 from isogon.system.compare.session import Watcher, run_comparison
 from isogon.system.compare.statistics import difference
-from isogon.system.compare.work import do_trial
+from isogon.system.compare.work import CpuClock, do_trial
 from isogon.system.config.files import ConfigError, ResumeRefused, load_config
 from isogon.system.config.run import RunConfig
 from isogon.system.evaluation import Opponents
@@ -405,6 +407,35 @@ def test_a_run_gives_its_words_returns_and_begins_anew_over_what_is_left_of_it(t
     broken = do_trial(load_config("wordle-compare", ["environment.word_list=/nowhere"]), tmp_path / "broken")
     assert broken == Failed("word list /nowhere cannot be read (No such file or directory): check the path")
     assert "Traceback" in (tmp_path / "broken" / "log.txt").read_text()
+
+
+def test_the_clock_of_a_run_counts_its_own_work_alone() -> None:
+    clock, progress = CpuClock(), Progress(0.0, "offline", 0.0, 0, 0, 0)
+    clock.on_progress(progress)
+    time.sleep(0.3)
+    clock.on_progress(progress)
+    assert clock.seconds < 0.2, "waiting is no work"
+    until = time.process_time() + 0.3
+    while time.process_time() < until:
+        pass
+    clock.on_progress(progress)
+    assert clock.seconds >= 0.3
+
+
+def test_a_comparison_that_could_not_write_its_settings_can_be_begun_in_the_same_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = load_comparison(quick=True)
+
+    def full(path: Path, text: str) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("isogon.system.compare.directory.write_atomically", full)
+        with pytest.raises(OSError, match="No space"):
+            ComparisonDirectory.begin_or_continue(tmp_path / "c", config)
+    ComparisonDirectory.begin_or_continue(tmp_path / "c", config)
+    assert (tmp_path / "c" / "comparison.json").is_file()
 
 
 def test_isogon_compare_from_end_to_end(

@@ -13,10 +13,15 @@ from isogon.actors.environments.build import build_environment
 from isogon.actors.environments.config import EnvironmentConfig, Purpose
 from isogon.actors.environments.contract import VectorEnvironment
 from isogon.actors.environments.wordle import build_vocabulary, load_words, split_words
+from isogon.learners.learner import GREEDY
+from isogon.learners.networks import ValueModule
+from isogon.learners.policy import QPolicy
+from isogon.learners.randomness import stream
 from isogon.learners.values.kinds import HeadLoss
 from isogon.system import builder
 from isogon.system.api import train
 from isogon.system.builder import build_learner, build_spec, build_worker_spec
+from isogon.system.config.files import load_config
 from isogon.system.config.run import RunConfig
 from isogon.system.runs.directory import RunDirectory
 from isogon.system.training import offline_games
@@ -63,6 +68,35 @@ def test_validation_words_alone_are_evaluated_in_training(config: RunConfig, tmp
     assert spec.evaluation_purpose == "validation"
     assert builder.evaluation_episodes(config) == len(split.validation)
     assert spec.environment("validation", 1).num_envs == len(split.validation)
+
+
+def test_words_set_apart_have_no_part_in_what_the_learner_or_a_player_in_training_weighs() -> None:
+    config = load_config("wordle-long", ["network.hidden=8", "network.channels=2"])
+    environment, spec = config.environment, build_spec(config)
+    assert environment.kind == "wordle"
+    apart = np.ones(spec.num_actions, dtype=bool)
+    apart[split_words(load_words(), environment).train] = False
+    weighed: list[torch.Tensor] = []
+
+    def note(_module: torch.nn.Module, _inputs: Any, output: dict[str, torch.Tensor]) -> None:
+        weighed.append(output["belief"])
+
+    vector = build_environment(environment, "train", 4)
+    observation = vector.reset(stream(0, "games"))
+    learner = build_learner(config, spec)
+    assert isinstance(learner.module, ValueModule)
+    learner.module.torso.register_forward_hook(note)
+    learner.module.torso({name: torch.from_numpy(part) for name, part in observation.items()})
+    player = build_worker_spec(config, spec).policy()
+    assert isinstance(player, QPolicy)
+    player.module.torso.register_forward_hook(note)
+    player.act(observation, vector.legal(), GREEDY, stream(0, "act"))
+    evaluated = build_environment(environment, "never_seen", 16)
+    player.act(evaluated.reset(stream(0, "games")), evaluated.legal(), GREEDY, stream(0, "act"))
+    for training in weighed[:2]:
+        assert training[:, apart].abs().max() == 0
+        assert float(training[0].sum()) == pytest.approx(1, abs=1e-4)
+    assert weighed[2][:, apart].min() > 0
 
 
 def test_the_regulariser_draws_training_words_alone(config: RunConfig) -> None:

@@ -1,6 +1,6 @@
 """Players that know the rules and a word list: the data policy of offline learning, and perfect filtering.
 
-They keep, for each board, the words that its colours leave possible. A learnt player never sees that set.
+They keep, for each board, the words that its colours leave possible. A learnt player is never told that set.
 N is the number of boards, W of words.
 """
 
