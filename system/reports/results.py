@@ -154,6 +154,7 @@ def _wordle_table(results: Sequence[Result]) -> Table:
                 result.group.label,
                 fixed(number(summary, "never_seen_return")),
                 interval(summary, "never_seen_vs_filter", 3, True),
+                interval(summary, "never_seen_vs_entropy_search", 3, True),
                 percent(number(summary, "never_seen_solved")),
                 fixed(number(summary, "seen_return")),
                 percent(number(summary, "seen_solved")),
@@ -174,12 +175,13 @@ def _wordle_table(results: Sequence[Result]) -> Table:
         for result in results:
             if (value := number(result.summary or {}, returns)) is not None:
                 share = percent(number(result.summary or {}, solved)) if solved else NOTHING
-                row = Row((label, fixed(value), NOTHING, share, NOTHING, NOTHING, NOTHING))
+                row = Row((label, fixed(value), NOTHING, NOTHING, share, NOTHING, NOTHING, NOTHING))
                 others += [row] if row not in others else []
     columns = (
         "player",
         "return, never-seen words",
         "against perfect filtering",
+        "against entropy search",
         "solved, never-seen words",
         "return, trained words",
         "solved, trained words",

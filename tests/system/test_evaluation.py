@@ -10,6 +10,7 @@ import pytest
 
 from isogon.actors.environments.wordle import Vocabulary, build_vocabulary, load_words, split_words
 from isogon.actors.environments.wordle.baselines import filter_returns
+from isogon.actors.environments.wordle.entropy_search import entropy_search_returns
 from isogon.actors.environments.wordle.players import FilteringPlayer
 from isogon.learners.learner import Exploration
 from isogon.learners.randomness import stream
@@ -113,6 +114,12 @@ def test_the_comparison_is_made_word_by_word(config: RunConfig) -> None:
     summary = summarise([config, with_seed(config, 1)], scores)
     for name in ("never_seen_vs_filter", "never_seen_vs_filter_low", "never_seen_vs_filter_high"):
         assert summary[name] == pytest.approx(0.5, abs=1e-5), name
+    entropy = entropy_search_returns(vocabulary, split.never_seen)
+    ahead = filtering + 0.5 - entropy
+    assert summary["never_seen_vs_entropy_search"] == pytest.approx(float(ahead.mean()), abs=1e-5)
+    low, high = mean_interval(ahead)
+    assert summary["never_seen_vs_entropy_search_low"] == pytest.approx(low, abs=1e-3)
+    assert summary["never_seen_vs_entropy_search_high"] == pytest.approx(high, abs=1e-3)
     assert summary["seen_solved"] == pytest.approx(float((np.arange(len(split.train)) % 4 != 0).mean()))
     assert summary["seen_return"] == pytest.approx(float(seen.mean()))
     assert summary["validation_return"] == pytest.approx(float(seen[:4].mean()) + 0.5)

@@ -347,7 +347,7 @@ def test_a_tie_is_called_a_tie(config: RunConfig, low: float, high: float, words
 def test_a_summary_that_lacks_figures_leaves_dashes(config: RunConfig) -> None:
     (group,) = group_runs([run_data(config, summary={"never_seen_return": "nonsense"})])
     (table,) = tables([Result(group, group.runs[0].summary)])
-    assert [row.cells[1:] for row in table.rows] == [("–",) * 6]
+    assert [row.cells[1:] for row in table.rows] == [("–",) * 7]
 
 
 # The curves as a picture.
