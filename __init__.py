@@ -10,8 +10,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .system.api import RunResult, compare, evaluate, report, train
+    from .system.api import RunResult, evaluate, report, train
     from .system.callbacks import Callback, Progress
+    from .system.compare.command import compare
     from .system.compare.config import load_comparison
     from .system.config.files import load_config
     from .system.config.run import RunConfig
@@ -36,7 +37,7 @@ _HOMES = {
     "Progress": "system.callbacks",
     "RunConfig": "system.config.run",
     "RunResult": "system.api",
-    "compare": "system.api",
+    "compare": "system.compare.command",
     "evaluate": "system.api",
     "load_comparison": "system.compare.config",
     "load_config": "system.config.files",

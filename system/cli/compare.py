@@ -67,7 +67,7 @@ def compare(
 
     with choose_compare_output() as output:
         try:
-            from ..api import compare as compare_losses
+            from ..compare.command import compare as compare_losses
 
             outcome = compare_losses(config, directory=out, jobs=jobs, watcher=output)
         except BaseException as error:
