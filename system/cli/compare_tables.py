@@ -33,15 +33,14 @@ def print_outcome(outcome: Mapping[str, Any]) -> None:
         print(line.rstrip())
 
 
+def _titled(title: str, first_column: str) -> Table:
+    table = Table(title=title, box=SIMPLE_HEAD, title_justify="left", collapse_padding=True, pad_edge=False)
+    table.add_column(first_column)
+    return table
+
+
 def _players(outcome: Mapping[str, Any]) -> Table:
-    table = Table(
-        title=f"Without learning, {outcome['words']} never-seen words",
-        box=SIMPLE_HEAD,
-        title_justify="left",
-        collapse_padding=True,
-        pad_edge=False,
-    )
-    table.add_column("player")
+    table = _titled(f"Without learning, {outcome['words']} never-seen words", "player")
     for column in ("return", "over filtering", "solved"):
         table.add_column(column, justify="right")
     for row in outcome["players"]:
@@ -51,14 +50,7 @@ def _players(outcome: Mapping[str, Any]) -> Table:
 
 
 def _table(content: Mapping[str, Any], budget: str, rows: Sequence[Mapping[str, Any]]) -> Table:
-    table = Table(
-        title=f"{_BUDGETS[budget]}, {_TITLES[content['table']]}",
-        box=SIMPLE_HEAD,
-        title_justify="left",
-        collapse_padding=True,
-        pad_edge=False,
-    )
-    table.add_column("loss")
+    table = _titled(f"{_BUDGETS[budget]}, {_TITLES[content['table']]}", "loss")
     for column in ("return", "over filtering", "against hl_gauss", "updates", "CPU s"):
         table.add_column(column, justify="right", no_wrap=column == "against hl_gauss")
     if budget == "steps":
