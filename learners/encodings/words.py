@@ -87,7 +87,7 @@ def letter_knowledge(letters: torch.Tensor, colours: torch.Tensor) -> LetterKnow
 
 def _seen(index: torch.Tensor, mask: torch.Tensor, boards: int, size: int) -> torch.Tensor:
     hits = torch.zeros(boards, size, device=index.device)
-    return hits.scatter_add_(1, index.view(boards, -1), mask.view(boards, -1).float()) > 0
+    return hits.scatter_add_(1, index.flatten(1), mask.flatten(1).float()) > 0
 
 
 def word_letters(words: Sequence[str]) -> torch.Tensor:

@@ -144,3 +144,12 @@ def test_words_that_training_must_not_see_have_no_part_in_it() -> None:
     np.testing.assert_allclose(
         believe(belief.eval(), boards).word.numpy(), possible / possible.sum(1, keepdims=True), atol=1e-5
     )
+
+
+def test_a_batch_in_which_nothing_was_solved_teaches_nothing() -> None:
+    boards, _, answers = played(2)
+    belief = WordBelief(WORDS)
+    row = torch.arange(len(answers))
+    belief.learn(boards, row, torch.from_numpy(answers), torch.full((len(answers),), -1.0))
+    assert int(belief.answers) == 0
+    assert belief.broken.tolist() == [0, 0, 0]
