@@ -164,5 +164,5 @@ class RowKernels(Protocol):
 
     @staticmethod
     def scale_(gradient: torch.Tensor, upstream: torch.Tensor) -> None:
-        """Multiply a gradient in place by a 0-d factor; touches no memory where it is 1, and never makes a host wait."""
+        """Multiply a gradient in place by a 0-d factor: no memory is touched where it is 1, and no host ever waits."""
         ...
