@@ -9,16 +9,16 @@ from typing import Any, TypeAlias, TypedDict
 import torch
 
 from ..cross_entropy import (
+    OutOfRange,
     Reduction,
     check_logits,
+    check_target,
     check_weight,
-    cross_entropy,
     ignore_unweighted,
-    log_softmax,
     reduce_loss,
 )
-from ..hl_gauss import HLGaussStats, OutOfRange, check_target
 from ..projections import Projection, target_probabilities
+from ..reference import HLGaussStats, stats_of
 from ..support import Support
 
 LossAndGradient: TypeAlias = tuple[torch.Tensor, torch.Tensor]
@@ -121,7 +121,10 @@ def scalar_loss(
     with torch.no_grad(), torch.autocast(logits.device.type, enabled=False):
         exact = used.to(torch.float64 if used.dtype == torch.float64 else torch.float32)
         loss, gradient = losses(exact, used_target)
-        stats = _stats(logits, target, support, loss, outside) if return_stats else None
+        stats = None
+        if return_stats:
+            reached = target.to(loss.dtype).clamp(support.lowest, support.highest)
+            stats = stats_of(logits, reached, support, loss, outside.sum())
     reduced = reduce_loss(_WithGradient.apply(used, loss, gradient), weight, reduction)  # type: ignore[no-untyped-call]
     return reduced if stats is None else (reduced, stats)
 
@@ -138,19 +141,3 @@ def require(name: str, value: float, lowest: float, highest: float = math.inf, *
 def masked_sum(probs: torch.Tensor, terms: torch.Tensor) -> torch.Tensor:
     """``sum_k probs_k terms_k``, ``[...]``, where a bin of probability 0 counts 0, whatever its term is."""
     return torch.where(probs == 0, 0.0, probs * terms).sum(-1)
-
-
-def _stats(
-    logits: torch.Tensor, target: torch.Tensor, support: Support, loss: torch.Tensor, outside: torch.Tensor
-) -> HLGaussStats:
-    log_probabilities = log_softmax(logits)
-    probabilities = log_probabilities.exp()
-    value = support.expectation(probabilities)
-    return HLGaussStats(
-        loss=loss,
-        value=value,
-        td_error=value - target.to(value.dtype).clamp(support.lowest, support.highest),
-        entropy=cross_entropy(log_probabilities, probabilities),
-        logsumexp=torch.logsumexp(logits.to(value.dtype), -1),
-        clipped=outside.sum(),
-    )
