@@ -12,9 +12,9 @@ from . import rows_torch
 from .rows import RowKernels
 
 Impl: TypeAlias = Literal["auto", "triton", "native", "torch", "reference"]
-"""``"triton"``: on CUDA. ``"native"``: in C, on the CPU. ``"torch"``: torch's operations and a gradient written by hand,
-on any device. ``"reference"``: plain torch under autograd, which can be differentiated twice. ``"auto"``: for float64
-the reference, else the first of the others that there is for the logits' device."""
+"""``"triton"``: on CUDA. ``"native"``: in C, on the CPU. ``"torch"``: torch's operations and a gradient written by
+hand, on any device. ``"reference"``: plain torch under autograd, which can be differentiated twice. ``"auto"``: for
+float64 the reference, else the first of the others that there is for the logits' device."""
 
 _MODULES = {"triton": "rows_triton", "native": "rows_native"}
 _PLACES = {"triton": "cuda", "native": "cpu"}
@@ -26,12 +26,9 @@ def choose(impl: Impl, logits: torch.Tensor) -> RowKernels | None:
     Raises:
         ValueError: the implementation is unknown, is not for these logits, or is not installed.
     """
-    device, dtype = logits.device.type, logits.dtype
     if impl == "auto":
-        if dtype == torch.float64:
-            return None
-        fitting = next((name for name, place in _PLACES.items() if place == device), None)
-        return fitting_kernels(fitting) if fitting and why_not(fitting) is None else fitting_kernels("torch")
+        return _automatic(logits.device.type, logits.dtype)
+    device, dtype = logits.device.type, logits.dtype
     if impl == "reference":
         return None
     if impl not in ("torch", *_MODULES):
@@ -44,6 +41,14 @@ def choose(impl: Impl, logits: torch.Tensor) -> RowKernels | None:
         if device != _PLACES[impl] and not (impl == "triton" and _interpreted()):
             raise ValueError(f"impl is {impl!r} and logits are on {device}: it works on {_PLACES[impl]} alone")
     return fitting_kernels(impl)
+
+
+@cache
+def _automatic(device: str, dtype: torch.dtype) -> RowKernels | None:
+    if dtype == torch.float64:
+        return None
+    fitting = next((name for name, place in _PLACES.items() if place == device), None)
+    return fitting_kernels(fitting) if fitting and why_not(fitting) is None else fitting_kernels("torch")
 
 
 @cache

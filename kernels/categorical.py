@@ -118,8 +118,8 @@ def categorical_loss(
         centres = centres_for(support, logits.device) if support and return_stats else None
         call = RowCall(kernels, None, targets, flat[2], reduction, return_stats, centres)
         loss = fused_loss(logits.reshape(-1, bins), call)
-        assert call.result is not None
-        row_loss, seen = call.result.loss, call.result.stats
+        seen = call.seen
+        row_loss = loss if call.loss is None else call.loss
     loss = loss.reshape(samples) if reduction == "none" else loss
     if seen is None or support is None:
         return loss
@@ -135,9 +135,9 @@ def _stats(
         reached = support.expectation(targets.probs.to(value.dtype))
     else:
         reached = value_of_mean(seen.target_mean - (support.bins - 1) / 2, support)
-    parts = (loss, value, value - reached, seen.entropy, seen.logsumexp)
+    parts = [part.reshape(samples) for part in (loss, value, value - reached, seen.entropy, seen.logsumexp)]
     none_clipped = torch.zeros((), dtype=torch.int64, device=loss.device)
-    return HLGaussStats(*(part.reshape(samples) for part in parts), none_clipped)
+    return HLGaussStats(*parts, none_clipped)
 
 
 def _check(

@@ -43,6 +43,7 @@ def _row_losses(
     centres = bins.centres(dtype=torch.float64, device=logits.device) if bins.transform == "symexp" else None
     result = kernels.forward(logits, index, targets, weight, 1.0, gradient=False, stats=stats, centres=centres)
     seen = result.stats
+    assert result.loss is not None
     return [result.loss] if seen is None else [result.loss, *(part for part in seen if part is not None)]
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from .cross_entropy import Reduction
-from .rows import RowKernels, RowResult, RowTargets
+from .rows import RowKernels, RowStats, RowTargets
 
 
 @dataclass(slots=True)
@@ -24,11 +24,16 @@ class RowCall:
         kernels: who does it.
         index: see `rows`.
         targets: see `rows`.
-        weight: ``[P]`` or None.
+        weight: ``[P]`` or None; for ``"weighted_mean"`` it is divided by its sum.
         reduction: of the P losses.
         stats: whether they are wanted.
         centres: see `rows.RowStats`.
-        result: of the forward pass.
+        norm: what the reduction divides by, weights apart.
+        loss: ``[P]``, weights not applied; None where only the reduced one was wanted.
+        seen: stats, where they are wanted.
+        clipped: see `rows.RowResult`.
+        nan: likewise.
+        gradient: likewise.
     """
 
     kernels: RowKernels
@@ -38,39 +43,44 @@ class RowCall:
     reduction: Reduction
     stats: bool
     centres: torch.Tensor | None = None
-    result: RowResult | None = field(default=None, init=False)
+    norm: int = field(default=1, init=False)
+    loss: torch.Tensor | None = field(default=None, init=False)
+    seen: RowStats | None = field(default=None, init=False)
+    clipped: int = field(default=-1, init=False)
+    nan: int = field(default=-1, init=False)
+    gradient: torch.Tensor | None = field(default=None, init=False)
 
     def run(self, logits: torch.Tensor, gradient: bool) -> torch.Tensor:
         """The forward pass over logits ``[N, K]``: the reduced loss."""
         weight, reduction = self.weight, self.reduction
-        samples = logits.shape[0] if self.index is None else self.index.shape[0]
-        if reduction == "weighted_mean" and weight is not None:
+        if reduction == "mean" or (reduction == "weighted_mean" and weight is None):
+            self.norm = logits.shape[0] if self.index is None else self.index.shape[0]
+        elif reduction == "weighted_mean" and weight is not None:
             self.weight = weight = weight / weight.sum()
-        coefficient = 1 / samples if reduction == "mean" or (reduction == "weighted_mean" and weight is None) else 1.0
-        result = self.result = self.kernels.forward(
-            logits, self.index, self.targets, weight, coefficient, gradient=gradient, stats=self.stats, centres=self.centres
+        loss, self.gradient, self.seen, total, self.clipped, self.nan = self.kernels.forward(
+            logits,
+            self.index,
+            self.targets,
+            weight,
+            1 / self.norm,
+            gradient,
+            self.stats,
+            not self.stats and reduction != "none",
+            self.centres,
         )
-        if reduction == "none":
-            return result.loss if weight is None else result.loss * weight.to(result.loss.dtype)
-        if result.total is not None:
-            return result.total
-        weighted = result.loss if weight is None else result.loss * weight.to(result.loss.dtype)
-        return weighted.sum() * coefficient
-
-    @property
-    def norm(self) -> float:
-        """What the reduction divides by, weights apart."""
-        if self.reduction == "mean" or (self.reduction == "weighted_mean" and self.weight is None):
-            assert self.result is not None
-            return float(self.result.loss.shape[0])
-        return 1.0
+        self.loss = loss
+        if total is not None and reduction != "none":
+            return total
+        assert loss is not None
+        weighted = loss if weight is None else loss * weight.to(loss.dtype)
+        return weighted if reduction == "none" else weighted.sum() / self.norm
 
 
 def fused_loss(logits: torch.Tensor, call: RowCall) -> torch.Tensor:
-    """The reduced loss of logits ``[N, K]``, differentiable once; ``call`` then has its result."""
+    """The reduced loss of logits ``[N, K]``, differentiable once; ``call`` then has what was seen."""
     if logits.requires_grad and torch.is_grad_enabled():
         return _FusedLoss.apply(logits, call)  # type: ignore[no-any-return,no-untyped-call]
-    return call.run(logits, gradient=False)
+    return call.run(logits, False)
 
 
 class _FusedLoss(torch.autograd.Function):
@@ -78,30 +88,30 @@ class _FusedLoss(torch.autograd.Function):
     def forward(ctx: Any, logits: torch.Tensor, call: RowCall) -> torch.Tensor:
         # Gradients by row that are still to be multiplied row by row are read and written again. Where memory is what
         # costs, on a GPU, or where rows add up before, they are better made in the backward pass alone.
-        by_row = call.reduction == "none"
-        early = not by_row or (call.index is None and logits.device.type == "cpu")
-        loss = call.run(logits, gradient=early)
-        assert call.result is not None
+        early = call.reduction != "none" or (call.index is None and logits.device.type == "cpu")
+        loss = call.run(logits, early)
         ctx.save_for_backward(logits)
         ctx.call = call
-        ctx.gradient = call.result.gradient
-        call.result = call.result._replace(gradient=None)
         return loss
 
     @staticmethod
     def backward(ctx: Any, upstream: torch.Tensor) -> tuple[torch.Tensor, None]:
-        call, gradient = ctx.call, ctx.gradient
-        (logits,) = ctx.saved_tensors
+        call = ctx.call
+        gradient = call.gradient
         if gradient is None:
+            (logits,) = ctx.saved_tensors
             gradient = call.kernels.gradient(logits, call.index, call.targets, call.weight, upstream / call.norm)
         else:
-            ctx.gradient = None
+            # Nobody else may hold it: then it becomes the parameter's gradient as it is, without a copy.
+            call.gradient = None
             if call.reduction == "none":
                 gradient.mul_(upstream.unsqueeze(-1))
             else:
                 call.kernels.scale_(gradient, upstream)
-        # once_differentiable would let a second derivative pass for 0 wherever the upstream gradient is a constant.
-        return (_Last.apply(gradient, logits) if torch.is_grad_enabled() else gradient), None  # type: ignore[no-untyped-call]
+        if torch.is_grad_enabled():
+            # once_differentiable would let a second derivative pass for 0 where the upstream gradient is a constant.
+            gradient = _Last.apply(gradient, *ctx.saved_tensors)  # type: ignore[no-untyped-call]
+        return gradient, None
 
 
 class _Last(torch.autograd.Function):

@@ -104,9 +104,9 @@ def hl_gauss_loss(
     reduction=reduction)``, in one pass over the logits that makes the gradient as well, and without target
     distributions in memory.
 
-    With ``row`` and ``action`` the logits are those of B states with A actions, ``[B, A, K]``, and sample i is the pair
-    ``(row[i], action[i])``. Only the pairs' rows are read; all others have gradient 0. A pair of negative action is left
-    out, as if its weight were 0.
+    With ``row`` and ``action`` the logits are those of B states with A actions, ``[B, A, K]``, and sample i is the
+    pair ``(row[i], action[i])``. Only the pairs' rows are read; all others have gradient 0. A pair of negative action
+    is left out, as if its weight were 0.
 
     Args:
         logits: ``[..., K]`` floating. Arithmetic is in float64 for float64 logits and in float32 otherwise.
@@ -144,14 +144,14 @@ def hl_gauss_loss(
         raise ValueError(
             f"target has shape {tuple(target.shape)}, logits {tuple(logits.shape)}: it must be {tuple(samples)}"
         )
-    if target.device != logits.device:
-        raise ValueError(f"target is on {target.device} and logits on {logits.device}: both must be on one device")
+    device = logits.device
+    if target.device != device:
+        raise ValueError(f"target is on {target.device} and logits on {device}: both must be on one device")
     check_target_kind(target, out_of_range)
     check_weight(weight, samples)
-    check_reduction(reduction)
-    check_projection(projection)
+    _check_choices(projection, reduction)
     kernels = choose(impl, logits)
-    on_cpu = logits.device.type == "cpu"
+    on_cpu = device.type == "cpu"
     if out_of_range == "error" and not (on_cpu or validate):
         raise ValueError("out_of_range is 'error' on CUDA: pass validate=True, as the check makes the host wait")
     if kernels is None or target.numel() == 0:
@@ -199,23 +199,25 @@ def hl_gauss_loss(
         centres_for(support, logits.device) if return_stats else None,
     )
     loss = fused_loss(logits if logits.dim() == 2 else logits.reshape(-1, logits.shape[-1]), call)
-    assert call.result is not None
-    if on_cpu and (call.result.nan != 0 or (out_of_range == "error" and call.result.clipped != 0) or support.transform):
+    if on_cpu and (call.nan != 0 or (out_of_range == "error" and call.clipped != 0) or support.transform):
         check_values(target, weight, support, out_of_range)
     if reduction == "none" and target.dim() != 1:
         loss = loss.reshape(samples)
     if not return_stats:
         return loss
-    assert call.result.stats is not None
-    counted = call.result.clipped if not support.transform else -1
-    return loss, stats_from_rows(
-        call.result.loss, call.result.stats, support, used, call.weight, counted, samples
-    )
+    assert call.loss is not None
+    assert call.seen is not None
+    counted = call.clipped if not support.transform else -1
+    return loss, stats_from_rows(call.loss, call.seen, support, used, call.weight, counted, samples)
 
 
-def check_values(
-    target: torch.Tensor, weight: torch.Tensor | None, support: Support, out_of_range: OutOfRange
-) -> None:
+@lru_cache(maxsize=16)
+def _check_choices(projection: Projection, reduction: Reduction) -> None:
+    check_reduction(reduction)
+    check_projection(projection)
+
+
+def check_values(target: torch.Tensor, weight: torch.Tensor | None, support: Support, out_of_range: OutOfRange) -> None:
     """Raise ValueError for targets ``[...]`` of non-zero weight that are NaN, or outside under ``"error"``."""
     used = target if weight is None else target[weight != 0]
     nan = torch.isnan(used)
@@ -243,8 +245,10 @@ def stats_from_rows(
         outside = (target < support.lowest) | (target > support.highest)
         count = (outside if weight is None else outside & (weight != 0)).sum()
     td_error = value - target.to(value.dtype).clamp(support.lowest, support.highest)
-    parts = (loss, value, td_error, seen.entropy, seen.logsumexp)
-    return HLGaussStats(*(part if len(samples) == 1 else part.reshape(samples) for part in parts), count)
+    parts = [loss, value, td_error, seen.entropy, seen.logsumexp, count]
+    if len(samples) != 1:
+        parts[:5] = [part.reshape(samples) for part in parts[:5]]
+    return HLGaussStats(*parts)
 
 
 def value_of_mean(mean: torch.Tensor, support: Support) -> torch.Tensor:

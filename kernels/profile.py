@@ -93,11 +93,13 @@ def _nodes() -> torch.Tensor:
 
 def _fit(values: torch.Tensor) -> torch.Tensor:
     """Coefficients ``[pieces, degree + 1, bins]`` of the polynomials through values ``[pieces, nodes, bins]``."""
-    return torch.linalg.solve(torch.linalg.vander(_nodes(), N=_DEGREE + 1), values)
+    fitted: torch.Tensor = torch.linalg.solve(torch.linalg.vander(_nodes(), N=_DEGREE + 1), values)
+    return fitted
 
 
 def _tail(u: torch.Tensor) -> torch.Tensor:
-    return torch.special.erfc(u * math.sqrt(0.5)) / 2
+    tail: torch.Tensor = torch.special.erfc(u * math.sqrt(0.5)) / 2
+    return tail
 
 
 def _padded(coefficients: torch.Tensor) -> torch.Tensor:

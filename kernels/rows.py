@@ -87,7 +87,9 @@ def scalar_targets(target: torch.Tensor, support: Support, projection: Projectio
     """
     if support.transform:
         position = bin_position(target, support, projection)
-        return ScalarTargets(position, projection, support.bins, support.sigma_ratio, 0.0, float(support.bins), 0.0, 1.0)
+        return ScalarTargets(
+            position, projection, support.bins, support.sigma_ratio, 0.0, float(support.bins), 0.0, 1.0
+        )
     return ScalarTargets(target, projection, *_grid(support, projection))
 
 
@@ -119,7 +121,8 @@ class RowResult(NamedTuple):
 
     Attributes:
         loss: float32 ``[P]``: the cross-entropy of each sample in nats, weights **not** applied; 0 where the weight is
-            0. ``-sum_k p_k log q_k`` where ``p_k = 0`` counts 0, also for a logit of minus infinity.
+            0. ``-sum_k p_k log q_k`` where ``p_k = 0`` counts 0, also for a logit of minus infinity. May be None where
+            only the total was wanted.
         gradient: None, or the gradient of ``sum_i coefficient * weight_i * loss_i``, in the logits' dtype and shape:
             rows ``coefficient * weight_i * (q - p)``, formed in float32 and rounded once. With an index, rows that
             nobody reads are 0, and rows read by several samples have the sum of theirs, added in the order of samples.
@@ -130,7 +133,7 @@ class RowResult(NamedTuple):
         nan: scalars with non-zero weight that are NaN; -1 where the backend does not count.
     """
 
-    loss: torch.Tensor
+    loss: torch.Tensor | None
     gradient: torch.Tensor | None
     stats: RowStats | None
     total: torch.Tensor | None = None
@@ -156,12 +159,15 @@ class RowKernels(Protocol):
         targets: RowTargets,
         weight: torch.Tensor | None,
         coefficient: float,
-        *,
         gradient: bool,
         stats: bool,
+        only_total: bool = False,
         centres: torch.Tensor | None = None,
     ) -> RowResult:
-        """Loss, and if asked gradient and stats, in one pass. ``weight``: ``[P]`` floating."""
+        """Loss, and if asked gradient and stats, in one pass.
+
+        ``weight``: ``[P]`` floating. ``only_total``: whether a backend that gives a total may leave out the losses.
+        """
         ...
 
     @staticmethod

@@ -13,7 +13,11 @@ from .projections import Projection
 from .rows import DistributionTargets, RowResult, RowStats, RowTargets, ScalarTargets
 
 _TYPES = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2}
+_TARGETS = (torch.float32, torch.float64)
 _PLACES = {"cell": 0, "edge": 1, "bin": 2}
+_COUNT = {ScalarTargets: 3, DistributionTargets: 4}
+"""Stats that a kind of targets has."""
+_NOWHERE: tuple[int | None, ...] = (None, None, None, None)
 
 
 def forward(
@@ -22,59 +26,69 @@ def forward(
     targets: RowTargets,
     weight: torch.Tensor | None,
     coefficient: float,
-    *,
     gradient: bool,
     stats: bool,
+    only_total: bool = False,
     centres: torch.Tensor | None = None,
 ) -> RowResult:
     """Losses, and if asked gradient and stats, in one pass; see `rows.RowKernels`."""
     rows, bins = logits.shape
+    dtype = logits.dtype
+    row_stride, column_stride = logits.stride()
     if weight is not None:
         weight = weight.float().contiguous()
     if index is None:
         samples = rows
-        loss = torch.empty(samples)
-        slope = torch.empty(rows, bins, dtype=logits.dtype) if gradient else None
+        loss = None if only_total else torch.empty(samples)
+        slope = torch.empty((rows, bins), dtype=dtype) if gradient else None
     else:
         index = index.contiguous()
         samples = index.shape[0]
         # Samples that are left out are not visited.
-        loss = torch.zeros(samples)
+        loss = None if only_total else torch.zeros(samples)
         slope = torch.zeros(rows, bins) if gradient else None
     total = torch.empty(())
-    seen_stats = [torch.zeros(samples) for _ in range(4 if isinstance(targets, DistributionTargets) else 3)] if stats else []
-    plan, target, probs, reward, discount, origin, width = _prepared(targets)
-    row_stride, column_stride = logits.stride()
+    seen: tuple[torch.Tensor, ...] = ()
+    seen_at = _NOWHERE
+    if stats:
+        seen = tuple(torch.zeros(samples) for _ in range(_COUNT[type(targets)]))
+        seen_at = tuple(part.data_ptr() for part in seen) + _NOWHERE[len(seen) :]
+    if isinstance(targets, ScalarTargets):
+        target = targets.target
+        if target.dtype not in _TARGETS or not target.is_contiguous():
+            target = (target if target.dtype == torch.float64 else target.float()).contiguous()
+        plan = _plan(targets[1:])
+        given: tuple[Any, ...] = target.data_ptr(), target.dtype == torch.float64, None, None, None, 0.0, 1.0
+    else:
+        probs = targets.probs.float().contiguous()
+        reward, discount = (
+            None if part is None else part.double().contiguous() for part in (targets.reward, targets.discount)
+        )
+        plan = None
+        given = (None, False, probs.data_ptr(), _at(reward), _at(discount), targets.origin, targets.width)
     clipped, nan = _native.forward(
         plan,
         bins,
         samples,
         rows,
         logits.data_ptr(),
-        _TYPES[logits.dtype],
+        _TYPES[dtype],
         row_stride,
         column_stride,
-        _pointer(index),
-        _pointer(target),
-        target is not None and target.dtype == torch.float64,
-        _pointer(probs),
-        _pointer(reward),
-        _pointer(discount),
-        origin,
-        width,
-        _pointer(weight),
+        None if index is None else index.data_ptr(),
+        *given,
+        None if weight is None else weight.data_ptr(),
         coefficient,
-        loss.data_ptr(),
+        None if loss is None else loss.data_ptr(),
         total.data_ptr(),
-        _pointer(slope),
-        *[_pointer(part) for part in seen_stats],
-        *[None] * (4 - len(seen_stats)),
-        _pointer(centres),
+        None if slope is None else slope.data_ptr(),
+        *seen_at,
+        None if centres is None else centres.data_ptr(),
         torch.get_num_threads(),
     )
-    if slope is not None:
-        slope = slope.to(logits.dtype)
-    return RowResult(loss, slope, RowStats(*seen_stats) if stats else None, total, clipped, nan)
+    if slope is not None and slope.dtype != dtype:
+        slope = slope.to(dtype)
+    return RowResult(loss, slope, RowStats(*seen) if stats else None, total, clipped, nan)
 
 
 def gradient(
@@ -102,36 +116,30 @@ def scale_(gradient: torch.Tensor, upstream: torch.Tensor) -> None:
         gradient.mul_(factor)
 
 
-def _prepared(targets: RowTargets) -> Any:
-    if isinstance(targets, ScalarTargets):
-        target = targets.target
-        if target.dtype not in (torch.float32, torch.float64):
-            target = target.float()
-        plan = _plan(
-            targets.projection, targets.bins, targets.sigma_ratio,
-            targets.lowest, targets.highest, targets.origin, targets.width,
-        )
-        return plan, target.contiguous(), None, None, None, 0.0, 1.0
-    reward, discount = targets.reward, targets.discount
-    if reward is not None and discount is not None:
-        reward, discount = reward.double().contiguous(), discount.double().contiguous()
-    return None, None, targets.probs.float().contiguous(), reward, discount, targets.origin, targets.width
-
-
 @lru_cache(maxsize=256)
-def _plan(
-    projection: Projection, bins: int, sigma_ratio: float, lowest: float, highest: float, origin: float, width: float
-) -> Any:
+def _plan(constants: tuple[Projection, int, float, float, float, float, float]) -> Any:
+    """What C is to know of the `ScalarTargets` with these constants."""
+    projection, bins, sigma_ratio, lowest, highest, origin, width = constants
     curve = profile(projection, sigma_ratio)
     pieces, _, window = curve.coefficients.shape
     last = bins - 1 if projection == "two_hot" else bins
     if curve.place == "edge":
         pieces //= 2
     return _native.plan(
-        _PLACES[curve.place], bins, window, curve.before, pieces,
-        curve.scale, lowest, highest, origin, width, float(last), curve.coefficients.data_ptr(),
+        _PLACES[curve.place],
+        bins,
+        window,
+        curve.before,
+        pieces,
+        curve.scale,
+        lowest,
+        highest,
+        origin,
+        width,
+        float(last),
+        curve.coefficients.data_ptr(),
     )
 
 
-def _pointer(tensor: torch.Tensor | None) -> int | None:
+def _at(tensor: torch.Tensor | None) -> int | None:
     return None if tensor is None else tensor.data_ptr()

@@ -19,9 +19,9 @@ def forward(
     targets: RowTargets,
     weight: torch.Tensor | None,
     coefficient: float,
-    *,
     gradient: bool,
     stats: bool,
+    only_total: bool = False,
     centres: torch.Tensor | None = None,
 ) -> RowResult:
     """Losses, and if asked gradient and stats; see `rows.RowKernels`."""

@@ -190,6 +190,13 @@ static PyObject *forward(PyObject *self, PyObject *const *a, Py_ssize_t n) {
     if (PyErr_Occurred()) return NULL;
     rows_seen seen;
     int done;
+    float few[256], *losses = NULL;
+    if (!job.loss) { /* only the total is wanted */
+        losses = job.samples <= 256 ? few : malloc((size_t)job.samples * sizeof *losses);
+        if (!losses) return PyErr_NoMemory();
+        if (job.accumulate) memset(losses, 0, (size_t)job.samples * sizeof *losses);
+        job.loss = losses;
+    }
     if (job.samples * job.bins < WORK_OF_A_THREAD / 10) /* letting others run costs more than this does */
         done = run(&job, rows, 1, &seen);
     else {
@@ -197,8 +204,9 @@ static PyObject *forward(PyObject *self, PyObject *const *a, Py_ssize_t n) {
         done = run(&job, rows, threads, &seen);
         Py_END_ALLOW_THREADS;
     }
+    if (done && total) *total = (float)(job.coefficient * weighted_sum(job.loss, job.weight, job.samples));
+    if (losses != few) free(losses);
     if (!done) return PyErr_NoMemory();
-    if (total) *total = (float)(job.coefficient * weighted_sum(job.loss, job.weight, job.samples));
     return Py_BuildValue("(LL)", (long long)seen.clipped, (long long)seen.nan);
 }
 

@@ -6,7 +6,7 @@ from typing import Literal, Unpack, overload
 
 import torch
 
-from ..hl_gauss import HLGaussStats
+from ..reference import HLGaussStats
 from ..support import Support
 from .sample_losses import LossAndGradient, ScalarOptions, require, scalar_loss
 
