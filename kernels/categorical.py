@@ -136,8 +136,8 @@ def _stats(
     else:
         reached = value_of_mean(seen.target_mean - (support.bins - 1) / 2, support)
     parts = [part.reshape(samples) for part in (loss, value, value - reached, seen.entropy, seen.logsumexp)]
-    none_clipped = torch.zeros((), dtype=torch.int64, device=loss.device)
-    return HLGaussStats(*parts, none_clipped)
+    parts.append(torch.zeros((), dtype=torch.int64, device=loss.device))
+    return HLGaussStats(*parts)
 
 
 def _check(

@@ -55,6 +55,7 @@ INLINE void v_stream(float *to, const float *from, int64_t n) {
     for (int64_t i = 0; i < n; i += 8) _mm256_stream_ps(to + i, _mm256_load_ps(from + i));
     _mm_sfence();
 }
+INLINE vf v_round(vf a) { return _mm256_round_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
 /* a * 2^n for whole n from -126 to 127; 0 below. */
 INLINE vf v_scale2(vf a, vf n) {
     __m256i whole = _mm256_cvtps_epi32(n);

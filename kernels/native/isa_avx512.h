@@ -53,6 +53,7 @@ INLINE void v_stream(float *to, const float *from, int64_t n) {
     for (int64_t i = 0; i < n; i += 16) _mm512_stream_ps(to + i, _mm512_load_ps(from + i));
     _mm_sfence();
 }
+INLINE vf v_round(vf a) { return _mm512_roundscale_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
 /* a * 2^n for whole n. */
 INLINE vf v_scale2(vf a, vf n) { return _mm512_scalef_ps(a, n); }
 /* a = m * 2^e with m in [0.75, 1.5), for normal a above 0. */

@@ -47,6 +47,15 @@ static int64_t streaming_size(void) {
     return last_level > 0 ? last_level : 32L << 20;
 }
 
+/* Rows of fewer bins are kept in scratch between passes, see two_passes. The benchmark of the kernels compares both. */
+static int64_t two_passes_from = 1 << 14;
+
+/* Rows of a block: as many as the first two levels of cache keep, with their exponentials. */
+static int32_t rows_of_a_block(int64_t bins) {
+    int64_t fitting = (1 << 14) / bins;
+    return fitting < 1 ? 1 : fitting > BLOCK ? BLOCK : (int32_t)fitting;
+}
+
 /* Samples that are worth a thread of their own: about 100 us of work. */
 #define WORK_OF_A_THREAD 100000
 
@@ -66,14 +75,14 @@ static void *work(void *argument) {
         mine->failed = 1;
         return NULL;
     }
-    memset(scratch, 0, rows_scratch_floats(job) * sizeof(float));
+    memset(scratch, 0, rows_zeroed_floats(job) * sizeof(float));
     int64_t sample[BLOCK];
     int count = 0;
     int64_t first = job->accumulate ? 0 : mine->first, end = job->accumulate ? job->samples : mine->end;
     for (int64_t i = first; i < end; i++) {
         if (job->accumulate && (job->index[i] < mine->first || job->index[i] >= mine->end)) continue;
         sample[count++] = i;
-        if (count == BLOCK) {
+        if (count == job->block) {
             block_of_this_machine(job, sample, count, scratch, &mine->seen);
             count = 0;
         }
@@ -83,9 +92,14 @@ static void *work(void *argument) {
     return NULL;
 }
 
+/* Partial sums, and masses with zeros around them. */
+size_t rows_zeroed_floats(const rows_job *job) {
+    return BLOCK * 5 * 16 + (size_t)job->block * (job->plan ? (size_t)job->plan->window + 32 : 0);
+}
+
 size_t rows_scratch_floats(const rows_job *job) {
     size_t stride = ((size_t)job->bins + 15) & ~(size_t)15;
-    return BLOCK * (5 * 16 + (job->plan ? (size_t)job->plan->window + 32 : 0) + 3 * stride);
+    return rows_zeroed_floats(job) + (size_t)job->block * 3 * stride;
 }
 
 enum { MOST_THREADS = 256 };
@@ -101,8 +115,8 @@ static int run(const rows_job *job, int64_t rows, int threads, rows_seen *seen) 
     for (int t = 0; t < threads; t++) {
         shares[t] = (share){.job = job, .first = whole * t / threads, .end = whole * (t + 1) / threads};
         if (!job->accumulate) { /* whole blocks */
-            shares[t].first = shares[t].first / BLOCK * BLOCK;
-            if (t + 1 < threads) shares[t].end = shares[t].end / BLOCK * BLOCK;
+            shares[t].first = shares[t].first / job->block * job->block;
+            if (t + 1 < threads) shares[t].end = shares[t].end / job->block * job->block;
         }
     }
     int started = 1;
@@ -182,6 +196,8 @@ static PyObject *forward(PyObject *self, PyObject *const *a, Py_ssize_t n) {
         .centres = pointer(a[25]),
     };
     job.accumulate = job.index != NULL && job.gradient != NULL;
+    job.block = rows_of_a_block(job.bins > 0 ? job.bins : 1);
+    job.two_passes_from = two_passes_from;
     int64_t rows = PyLong_AsLongLong(a[3]);
     job.stream = job.gradient && !job.accumulate && !job.index && job.logits_type == FLOAT32 &&
                  (uintptr_t)job.gradient % 64 == 0 && 2 * job.samples * job.bins * 4 > streaming_size();
@@ -224,11 +240,21 @@ static PyObject *use_instruction_set(PyObject *self, PyObject *name) {
     Py_RETURN_NONE;
 }
 
+static PyObject *use_two_passes_from(PyObject *self, PyObject *bins) {
+    (void)self;
+    long long wanted = PyLong_AsLongLong(bins), before = two_passes_from;
+    if (wanted == -1 && PyErr_Occurred()) return NULL;
+    two_passes_from = wanted;
+    return PyLong_FromLongLong(before);
+}
+
 static PyMethodDef methods[] = {
     {"plan", plan, METH_VARARGS, "What is to be known of scalar targets, for `forward`; the profile must outlive it."},
     {"forward", (PyCFunction)(void (*)(void))forward, METH_FASTCALL, "Losses, gradients and stats of rows."},
     {"instruction_set", get_instruction_set, METH_NOARGS, "Which vectors are used: avx512, avx2 or portable."},
     {"use_instruction_set", use_instruction_set, METH_O, "Use other vectors: for tests and benchmarks."},
+    {"use_two_passes_from", use_two_passes_from, METH_O,
+     "Bins from which on rows are gone through twice: for tests and benchmarks. Gives the former number."},
     {NULL, NULL, 0, NULL},
 };
 

@@ -34,6 +34,7 @@ typedef struct {
     const rows_plan *plan; /* NULL: targets are distributions */
     int64_t bins;
     int64_t samples;
+    int32_t block; /* samples at a time, at most BLOCK */
 
     const void *logits;
     int32_t logits_type;
@@ -54,6 +55,7 @@ typedef struct {
     void *gradient; /* contiguous rows of K in the logits' type, or NULL */
     int32_t accumulate; /* rows add up in a gradient of zeros, which is float32 whatever the logits are */
     int32_t stream;     /* rows of float32, aligned to 64 bytes, go past the caches */
+    int64_t two_passes_from; /* bins from which on exponentials are made twice rather than kept */
     float *mean, *entropy, *logsumexp, *target_mean; /* NULL: no stats; target_mean only for distributions */
     const double *centres;                           /* or NULL */
 } rows_job;
@@ -63,13 +65,14 @@ typedef struct {
     int64_t clipped, nan;
 } rows_seen;
 
-/* Samples at a time; every vector width divides it. */
+/* Most samples at a time; every vector width divides it. */
 enum { BLOCK = 16 };
 
 /* Floats of scratch that a thread needs. */
 size_t rows_scratch_floats(const rows_job *job);
+size_t rows_zeroed_floats(const rows_job *job);
 
-/* Works on `count` <= BLOCK samples. */
+/* Works on `count` <= job->block samples. The scratch's first rows_zeroed_floats must be 0 before the first call. */
 typedef void rows_block(const rows_job *job, const int64_t *sample, int count, float *scratch, rows_seen *seen);
 
 rows_block rows_block_portable;

@@ -35,24 +35,28 @@ INLINE scratch_parts parts_of(const rows_job *job, float *scratch) {
     parts.partial_px = scratch, scratch += BLOCK * 16;
     parts.partial_mean = scratch, scratch += BLOCK * 16;
     parts.partial_xe = scratch, scratch += BLOCK * 16;
-    parts.masses = scratch + PADDING, scratch += BLOCK * parts.window;
-    parts.exps = scratch, scratch += BLOCK * parts.stride;
-    parts.staged = scratch, scratch += BLOCK * parts.stride;
+    parts.masses = scratch + PADDING, scratch += job->block * parts.window;
+    parts.exps = scratch, scratch += job->block * parts.stride;
+    parts.staged = scratch, scratch += job->block * parts.stride;
     parts.moved = scratch;
     return parts;
 }
 
-/* e^x of a bounded x, NaN for NaN. Cody & Waite's reduction; the polynomial is minimax, relative error 1e-7. */
-INLINE vf v_exp(vf x) {
-    const vf magic = v_set(12582912.0f); /* 1.5 * 2^23: adding it rounds to whole numbers */
-    vf n = v_sub(v_fma(x, v_set(1.44269504f), magic), magic);
-    vf r = v_fnma(n, v_set(0.693359375f), x);
-    r = v_fnma(n, v_set(-2.12194440e-4f), r);
+/* e^x = p 2^n: Cody & Waite's reduction; the polynomial is minimax, relative error 1e-7. */
+INLINE vf v_exp_parts(vf x, vf *n) {
+    *n = v_round(v_mul(x, v_set(1.44269504f)));
+    vf r = v_fnma(*n, v_set(0.693359375f), x);
+    r = v_fnma(*n, v_set(-2.12194440e-4f), r);
     vf p = v_fma(v_set(0.008312522433698177f), r, v_set(0.041890159249305725f));
     p = v_fma(p, r, v_set(0.16667114198207855f));
     p = v_fma(p, r, v_set(0.499992311000824f));
     p = v_fma(p, r, v_set(1.0f));
-    p = v_fma(p, r, v_set(1.0f));
+    return v_fma(p, r, v_set(1.0f));
+}
+
+/* e^x of a bounded x, NaN for NaN. */
+INLINE vf v_exp(vf x) {
+    vf n, p = v_exp_parts(x, &n);
     return v_scale2(p, n);
 }
 
@@ -429,6 +433,59 @@ ISA static void again(const rows_job *job, const scratch_parts *parts, const flo
 #define ENOUGH 9.3e-14f /* e^-30 */
 #define TOO_MUCH 2.3e17f /* e^40 */
 
+/* Two-pass softmax (Dukhan & Ablavatski 2020, "Two-pass softmax algorithm", arXiv 2001.04438), for rows that are too
+ * long to be kept: sums of exponentials are pairs m 2^n, which cannot overflow and merge by shifting the smaller one, so
+ * that no maximum is needed and nothing is stored between the passes. Tells whether it could: logits beyond a million
+ * are left to the other way. */
+#define BEYOND 1e6f
+
+ISA static int two_passes(const rows_job *job, const float *x, int64_t first, int64_t piece, float argument, int lost,
+                          float weight, int64_t sample, int64_t row, const scratch_parts *parts) {
+    const rows_plan *plan = job->plan;
+    const int64_t bins = job->bins, whole = bins & ~(int64_t)(V - 1);
+    const int left = (int)(bins - whole);
+    vf mantissa = v_set(0), exponent = v_set(-2e6f);
+    for (int64_t k = 0; k < bins; k += V) {
+        vf a = k < whole ? v_load(x + k) : v_load_first(x + k, left, -INFINITY), n;
+        vf p = v_exp_parts(v_max(v_set(-BEYOND), a), &n);
+        vf top = v_max(exponent, n);
+        mantissa = v_fma(p, v_scale2(v_set(1), v_sub(n, top)), v_mul(mantissa, v_scale2(v_set(1), v_sub(exponent, top))));
+        exponent = top;
+    }
+    float m[V], n[V];
+    v_store(m, mantissa), v_store(n, exponent);
+    float top = n[0], sum = 0;
+    for (int l = 1; l < V; l++) top = n[l] > top ? n[l] : top;
+    for (int l = 0; l < V; l++) sum += ldexpf(m[l], n[l] - top < -200 ? -200 : (int)(n[l] - top));
+    if (!(top > -1.4f * BEYOND && top < 1.4f * BEYOND)) return 0;
+
+    float partial_p[V], partial_px[V], mass = 0, px = 0;
+    float *masses = parts->masses;
+    window_masses(plan, first, piece, argument, x, masses, partial_p, partial_px);
+    for (int l = 0; l < V; l++) mass += partial_p[l];
+    for (int64_t j = 0; j < plan->window; j++)
+        if (masses[j] != 0) px += masses[j] * (float)((double)x[first + j] - (double)top * 0.6931471805599453);
+    job->loss[sample] = lost ? NAN : logf(sum) - px / mass;
+    if (!job->gradient) return 1;
+
+    const int direct = job->logits_type == FLOAT32 && !job->accumulate;
+    float *g = direct ? (float *)job->gradient + row * bins : parts->staged;
+    const float slope = job->coefficient * weight;
+    const vf by_e = v_set(lost ? NAN : slope / sum), by_p = v_set(-slope / mass), down = v_set(top);
+    for (int64_t k = 0; k < bins; k += V) {
+        vf a = k < whole ? v_load(x + k) : v_load_first(x + k, left, -INFINITY), exponent_of_a;
+        vf p = v_exp_parts(v_max(v_set(-BEYOND), a), &exponent_of_a);
+        vf e = v_scale2(p, v_sub(exponent_of_a, down));
+        vf slopes = v_fma(masses_at(masses, k, first, plan->window), by_p, v_mul(e, by_e));
+        if (k < whole)
+            v_store(g + k, slopes);
+        else
+            v_store_first(g + k, slopes, left);
+    }
+    if (!direct) deliver(job, row, g);
+    return 1;
+}
+
 /* Samples of weight 0 need no logits: their results are 0. The others are moved to the front; tells how many. */
 ISA static int sort_out(const rows_job *job, const int64_t *given, int count, int64_t *sample, float *weight) {
     int kept = 0;
@@ -475,8 +532,12 @@ ISA void NAMED(rows_block, SUFFIX)(const rows_job *shared_job, const int64_t *gi
         row[r] = job.index ? job.index[sample[r]] : sample[r];
         x[r] = logits_row(&job, row[r], parts.staged + r * stride);
     }
+    if (has_plan) place_targets(&job, sample, count, &where, seen);
+    if (has_plan && count == 1 && bins >= job.two_passes_from && !stats &&
+        two_passes(&job, x[0], where.first[0], where.piece[0], where.argument[0], where.lost[0] != 0, weight[0], sample[0],
+                   row[0], &parts))
+        return;
     if (has_plan) {
-        place_targets(&job, sample, count, &where, seen);
 #define STEP(bins_whole, stats)                                                                                        \
     for (int r = 0; r < count; r++) {                                                                                  \
         if (job.gradient && !job.stream) fetch_for_writing(job.gradient, row[r], row_bytes);                                          \
