@@ -149,7 +149,7 @@ def hl_gauss_q_loss(
             `torch.optim.SGD` and `torch.optim.SparseAdam`. On CUDA the host waits for U.
         validate: on CUDA, look whether rows and actions exist. On the CPU they are always looked at. Otherwise a pair
             whose row or action does not exist has a loss of NaN.
-        impl: ``"auto"``: Triton on CUDA for float32, bfloat16 and float16 and up to 1024 bins, torch otherwise.
+        impl: ``"auto"``: Triton on CUDA for float32, bfloat16 and float16 and up to 512 bins, torch otherwise.
             ``"reference"`` holds the weights ``[P, K, D]`` and has dense gradients only.
 
     Returns:

@@ -196,3 +196,8 @@ def best_of(values: torch.Tensor) -> Best:
     hit = ((values == value.unsqueeze(-1)) & (values != -torch.inf)) | values.isnan()
     which = torch.where(hit, action, values.shape[1]).amin(-1)
     return Best(value, torch.where(which == values.shape[1], -1, which))
+
+
+def row_sparse(actions: torch.Tensor, values: torch.Tensor, shape: torch.Size) -> torch.Tensor:
+    """A tensor of this shape with ``values [U, ...]`` at ``actions [U]``, ascending, and nothing elsewhere."""
+    return torch.sparse_coo_tensor(actions.unsqueeze(0), values, shape, is_coalesced=True, check_invariants=False)

@@ -16,7 +16,7 @@ from .support import Support
 
 QHeadImpl: TypeAlias = Literal["auto", "triton", "torch", "reference"]
 
-TRITON_BINS = 1024
+TRITON_BINS = 512
 """The most bins that the Triton kernels hold in registers."""
 
 _TRITON_DTYPES = (torch.bfloat16, torch.float16, torch.float32)

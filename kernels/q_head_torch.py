@@ -14,7 +14,7 @@ import torch
 from .cross_entropy import cross_entropy
 from .pairs import Pairs, ordered_sum
 from .projections import Projection, target_probabilities
-from .q_head_backend import Best, Gradients, PairLosses, Wanted, best_of
+from .q_head_backend import Best, Gradients, PairLosses, Wanted, best_of, row_sparse
 from .support import Support
 
 _BLOCK_ELEMENTS = 2**20
@@ -148,11 +148,6 @@ def best_values(
         best[states] = torch.where(better, found.value, best[states])
         which[states] = torch.where(better, found.action + actions.start, which[states])
     return Best(best, which)
-
-
-def row_sparse(actions: torch.Tensor, values: torch.Tensor, shape: torch.Size) -> torch.Tensor:
-    """A tensor of this shape with ``values [U, ...]`` at ``actions [U]``, ascending, and nothing elsewhere."""
-    return torch.sparse_coo_tensor(actions.unsqueeze(0), values, shape, is_coalesced=True, check_invariants=False)
 
 
 def _weight_blocks(

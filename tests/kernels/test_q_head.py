@@ -121,7 +121,8 @@ def test_gradients_against_finite_differences() -> None:
     chosen = pairs(5, states=3, actions=3)
 
     def losses(hidden: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
-        return hl_gauss_q_loss(hidden, weight, bias, **chosen, support=SUPPORT, reduction="none")
+        loss: torch.Tensor = hl_gauss_q_loss(hidden, weight, bias, **chosen, support=SUPPORT, reduction="none")
+        return loss
 
     assert torch.autograd.gradcheck(losses, given)
 
