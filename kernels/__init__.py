@@ -3,13 +3,17 @@
 B batch, K bins, ``[...]`` any leading shape. Nothing here knows of networks, learners or Ray.
 """
 
-from .cross_entropy import Reduction, categorical_loss
-from .hl_gauss import HLGaussStats, OutOfRange, hl_gauss_loss
+from .backends import Impl
+from .categorical import categorical_loss
+from .cross_entropy import OutOfRange, Reduction
+from .hl_gauss import hl_gauss_loss
 from .projections import Projection, project_categorical, target_probabilities
+from .reference import HLGaussStats
 from .support import Support, symexp, symlog
 
 __all__ = [
     "HLGaussStats",
+    "Impl",
     "OutOfRange",
     "Projection",
     "Reduction",

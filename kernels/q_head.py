@@ -15,23 +15,24 @@ from typing import Literal, overload
 import torch
 
 from . import q_head_reference
-from .cross_entropy import Reduction, ignore_unweighted, reduce_loss
-from .hl_gauss import HLGaussStats, OutOfRange, check_target
+from .backends import Impl
+from .cross_entropy import OutOfRange, Reduction, check_reduction, check_target_kind, reduce_loss
+from .hl_gauss import check_values
 from .pairs import Pairs
-from .projections import Projection
+from .projections import Projection, check_projection
 from .q_head_backend import LossCall, PairLoss, best_of
 from .q_head_checks import (
-    QHeadImpl,
-    backend,
     check_indices,
     check_layer,
     check_legal_shape,
     check_pairs,
     check_samples,
     check_some_legal,
+    choose,
     compute_dtype,
     refuse_sparse_under_ddp,
 )
+from .reference import HLGaussStats
 from .support import Support
 
 
@@ -52,7 +53,7 @@ def hl_gauss_q_loss(
     return_stats: Literal[False] = ...,
     sparse_weight_gradient: bool = ...,
     validate: bool = ...,
-    impl: QHeadImpl = ...,
+    impl: Impl = ...,
 ) -> torch.Tensor: ...
 
 
@@ -73,7 +74,7 @@ def hl_gauss_q_loss(
     return_stats: Literal[True],
     sparse_weight_gradient: bool = ...,
     validate: bool = ...,
-    impl: QHeadImpl = ...,
+    impl: Impl = ...,
 ) -> tuple[torch.Tensor, HLGaussStats]: ...
 
 
@@ -94,7 +95,7 @@ def hl_gauss_q_loss(
     return_stats: bool,
     sparse_weight_gradient: bool = ...,
     validate: bool = ...,
-    impl: QHeadImpl = ...,
+    impl: Impl = ...,
 ) -> torch.Tensor | tuple[torch.Tensor, HLGaussStats]: ...
 
 
@@ -114,7 +115,7 @@ def hl_gauss_q_loss(
     return_stats: bool = False,
     sparse_weight_gradient: bool = False,
     validate: bool = False,
-    impl: QHeadImpl = "auto",
+    impl: Impl = "auto",
 ) -> torch.Tensor | tuple[torch.Tensor, HLGaussStats]:
     """`hl_gauss_loss` of the chosen actions' logits, ``weight[action_i] hidden[row_i] + bias[action_i]``.
 
@@ -147,10 +148,13 @@ def hl_gauss_q_loss(
         sparse_weight_gradient: gradients of weight and bias are coalesced `torch.sparse_coo_tensor` over the actions
             that have pairs (``[U]``, ascending; values ``[U, K, D]`` and ``[U, K]``), for vocabularies; for
             `torch.optim.SGD` and `torch.optim.SparseAdam`. On CUDA the host waits for U.
-        validate: on CUDA, look whether rows and actions exist. On the CPU they are always looked at. Otherwise a pair
-            whose row or action does not exist has a loss of NaN.
-        impl: ``"auto"``: Triton on CUDA for float32, bfloat16 and float16 and up to 512 bins, torch otherwise.
-            ``"reference"`` holds the weights ``[P, K, D]`` and has dense gradients only.
+        validate: on CUDA, look whether rows and actions exist and targets are right, which makes the host wait. On the
+            CPU they are always looked at. Otherwise a pair whose row or action does not exist, or whose target is NaN,
+            has a loss of NaN.
+        impl: ``"triton"``: on CUDA, for float32, bfloat16 and float16 and up to 512 bins. ``"torch"``: products by
+            torch for one action at a time, on any device. ``"native"``: likewise, and what follows them in C, on the
+            CPU. ``"auto"``: the first of triton, native and torch that there is for the device. ``"reference"``: plain
+            torch, which holds the weights ``[P, K, D]``, has dense gradients only, and alone a second derivative.
 
     Returns:
         The loss, and with ``return_stats`` the pair (loss, stats).
@@ -158,33 +162,35 @@ def hl_gauss_q_loss(
     Raises:
         ValueError: shapes, dtypes or devices do not fit, a choice is unknown, a target is refused (see
             `hl_gauss_loss`), or sparse gradients are wanted in a group of several processes, where
-            DistributedDataParallel averages dense ones only.
-        IndexError: a row or an action is too large.
+            DistributedDataParallel averages dense ones only, or a row or an action is too large.
     """
     check_layer(hidden, weight, bias, support)
     check_pairs(row, action, hidden)
-    check_indices("action", action, weight.shape[0], "actions", validate)
-    if row is not None:
-        check_indices("row", row, hidden.shape[0], "states", validate)
+    check_indices(row, action, hidden.shape[0], weight.shape[0], validate)
     size, device = action.shape[0], hidden.device
     check_samples("target", target, "action", size, device)
     if sample_weight is not None:
         check_samples("sample_weight", sample_weight, "action", size, device)
+    check_target_kind(target, out_of_range)
+    check_projection(projection)
+    check_reduction(reduction)
     if sparse_weight_gradient:
         refuse_sparse_under_ddp()
     used, unknown = _used(row, action, sample_weight, hidden.shape[0], weight.shape[0])
     counted = used.to(torch.float32) if sample_weight is None else sample_weight.masked_fill(~used, 0)
-    target = ignore_unweighted(target, counted, fill=support.lowest)
-    outside = check_target(target, support.lowest, support.highest, out_of_range)
+    if validate or device.type == "cpu":
+        check_values(target, counted, support, out_of_range)
+    elif out_of_range == "error":
+        raise ValueError("out_of_range is 'error' on CUDA: pass validate=True, as the check makes the host wait")
     compute = compute_dtype(hidden)
-    chosen = backend(impl, hidden, compute, support.bins)
+    chosen = choose(impl, hidden, compute, support.bins)
     if chosen is None:
         if sparse_weight_gradient:
             raise ValueError("sparse_weight_gradient is True: impl='reference' has dense gradients only")
         seen = _reference_losses(hidden, weight, bias, row, action, target, support, projection, used, compute)
     else:
         call = LossCall(
-            chosen,
+            *chosen,
             Pairs.group(row, action, used),
             target,
             support,
@@ -203,6 +209,7 @@ def hl_gauss_q_loss(
     if not return_stats:
         return reduced
     td_error = torch.where(used, value - target.to(value.dtype).clamp(support.lowest, support.highest), 0)
+    outside = used & ((target < support.lowest) | (target > support.highest))
     return reduced, HLGaussStats(loss.detach(), value, td_error, entropy, logsumexp, outside.sum())
 
 
@@ -213,7 +220,7 @@ def q_values(
     bias: torch.Tensor | None,
     support: Support,
     *,
-    impl: QHeadImpl = "auto",
+    impl: Impl = "auto",
 ) -> torch.Tensor:
     """Expected values ``[B, A]`` of every action, without logits ``[B, A, K]`` and without a gradient.
 
@@ -232,11 +239,11 @@ def q_values(
     """
     check_layer(hidden, weight, bias, support)
     compute = compute_dtype(hidden)
-    chosen = backend(impl, hidden, compute, support.bins)
+    chosen = choose(impl, hidden, compute, support.bins)
     with torch.autocast(hidden.device.type, enabled=False):
         if chosen is None:
             return q_head_reference.all_values(*_rounded(hidden, weight, bias, compute), support)
-        return chosen.all_values(hidden, weight, bias, support, compute)
+        return chosen[0].all_values(hidden, weight, bias, support, compute)
 
 
 @torch.no_grad()
@@ -249,7 +256,7 @@ def q_chosen(
     support: Support,
     *,
     validate: bool = False,
-    impl: QHeadImpl = "auto",
+    impl: Impl = "auto",
 ) -> torch.Tensor:
     """Expected values ``[P]`` of the pairs (``row [P]``, ``action [P]``), without a gradient.
 
@@ -258,12 +265,10 @@ def q_chosen(
     """
     check_layer(hidden, weight, bias, support)
     check_pairs(row, action, hidden)
-    check_indices("action", action, weight.shape[0], "actions", validate)
-    if row is not None:
-        check_indices("row", row, hidden.shape[0], "states", validate)
+    check_indices(row, action, hidden.shape[0], weight.shape[0], validate)
     used, unknown = _used(row, action, None, hidden.shape[0], weight.shape[0])
     compute = compute_dtype(hidden)
-    chosen = backend(impl, hidden, compute, support.bins)
+    chosen = choose(impl, hidden, compute, support.bins)
     with torch.autocast(hidden.device.type, enabled=False):
         if chosen is None:
             seen = _reference_losses(
@@ -280,7 +285,7 @@ def q_chosen(
             )
             value = seen[1]
         else:
-            value = chosen.pair_values(hidden, weight, bias, Pairs.group(row, action, used), support, compute)
+            value = chosen[0].pair_values(hidden, weight, bias, Pairs.group(row, action, used), support, compute)
     return value if unknown is None else value.masked_fill(unknown, torch.nan)
 
 
@@ -293,7 +298,7 @@ def q_max(
     *,
     legal: torch.Tensor | None = None,
     validate: bool = False,
-    impl: QHeadImpl = "auto",
+    impl: Impl = "auto",
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """The largest expected value ``[B]`` of a state's actions, and which action ``[B]`` int64 has it.
 
@@ -317,12 +322,12 @@ def q_max(
     check_legal_shape(legal, hidden, weight.shape[0])
     check_some_legal(legal, validate)
     compute = compute_dtype(hidden)
-    chosen = backend(impl, hidden, compute, support.bins)
+    chosen = choose(impl, hidden, compute, support.bins)
     with torch.autocast(hidden.device.type, enabled=False):
         if chosen is None:
             values = q_head_reference.all_values(*_rounded(hidden, weight, bias, compute), support)
             return best_of(values if legal is None else values.masked_fill(~legal, -torch.inf))
-        return chosen.best_values(hidden, weight, bias, support, legal, compute)
+        return chosen[0].best_values(hidden, weight, bias, support, legal, compute)
 
 
 def _used(

@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
 import torch
-from torch.autograd.function import once_differentiable
 
+from .fused import _Last
 from .pairs import Pairs
 from .projections import Projection
+from .rows import RowKernels
 from .support import Support
 
 
@@ -78,10 +79,14 @@ class QHeadBackend(Protocol):
         projection: Projection,
         compute: torch.dtype,
         *,
+        kernels: RowKernels,
         gradient: bool,
         stats: bool,
     ) -> PairLosses:
-        """Losses of pairs, and if asked their gradients in the logits, and stats."""
+        """Losses of pairs, and if asked their gradients in the logits, and stats.
+
+        ``kernels`` are for backends that compute logits and losses apart.
+        """
         ...
 
     def gradients(
@@ -139,6 +144,7 @@ class LossCall:
     """What a loss needs to know besides its tensors that have gradients."""
 
     backend: QHeadBackend
+    kernels: RowKernels
     pairs: Pairs
     target: torch.Tensor
     support: Support
@@ -167,6 +173,7 @@ class PairLoss(torch.autograd.Function):
                 call.support,
                 call.projection,
                 call.compute,
+                kernels=call.kernels,
                 gradient=call.gradient,
                 stats=call.stats,
             )
@@ -177,15 +184,17 @@ class PairLoss(torch.autograd.Function):
         return losses.loss, *seen
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, upstream: torch.Tensor, *_: Any) -> tuple[torch.Tensor | None, ...]:
         """Apply each pair's upstream gradient before pairs are summed."""
         hidden, weight, bias, rows = ctx.saved_tensors
         call: LossCall = ctx.call
         of_hidden, of_weight, of_bias = ctx.needs_input_grad[:3]
         wanted = Wanted(of_hidden, of_weight, of_bias, call.sparse)
-        with torch.autocast(hidden.device.type, enabled=False):
+        with torch.no_grad(), torch.autocast(hidden.device.type, enabled=False):
             found = call.backend.gradients(hidden, weight, bias, call.pairs, rows, upstream, call.compute, wanted)
+        if torch.is_grad_enabled():
+            source = next(tensor for tensor in (hidden, weight, bias) if tensor is not None and tensor.requires_grad)
+            found = Gradients(*[part if part is None else _Last.apply(part, source) for part in found])  # type: ignore[no-untyped-call]
         return *found, None
 
 

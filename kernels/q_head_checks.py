@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import importlib.util
 import os
-from typing import Literal, TypeAlias
 
 import torch
 
+from . import q_head_torch
+from .backends import Impl, fitting_kernels
+from .backends import why_not as missing_backend
 from .q_head_backend import QHeadBackend
+from .rows import RowKernels
+from .selection import check_below
 from .support import Support
-
-QHeadImpl: TypeAlias = Literal["auto", "triton", "torch", "reference"]
 
 TRITON_BINS = 512
 """The most bins that the Triton kernels hold in registers."""
@@ -81,10 +83,13 @@ def check_samples(name: str, tensor: torch.Tensor, like: str, size: int, device:
         raise ValueError(f"{name} requires a gradient: it is a constant, detach it")
 
 
-def check_indices(name: str, index: torch.Tensor, size: int, things: str, validate: bool) -> None:
-    """Raise IndexError if an index is ``size`` or more; on CUDA only if told to, because the host waits for it."""
-    if (validate or index.device.type == "cpu") and index.numel() and int(index.max()) >= size:
-        raise IndexError(f"{name} has values from {int(index.min())} to {int(index.max())}, of {size} {things}")
+def check_indices(row: torch.Tensor | None, action: torch.Tensor, states: int, actions: int, validate: bool) -> None:
+    """Raise ValueError if a row or action is too large; on CUDA only if told to, because the host waits for it."""
+    if not action.numel() or not (validate or action.device.type == "cpu"):
+        return
+    check_below("action", action, None, actions, "actions")
+    if row is not None:
+        check_below("row", row, None, states, "states")
 
 
 def check_legal_shape(legal: torch.Tensor | None, hidden: torch.Tensor, actions: int) -> None:
@@ -129,26 +134,29 @@ def compute_dtype(hidden: torch.Tensor) -> torch.dtype:
     return torch.get_autocast_dtype(device)
 
 
-def backend(impl: QHeadImpl, hidden: torch.Tensor, compute: torch.dtype, bins: int) -> QHeadBackend | None:
-    """The module that computes, or None for the reference.
+def choose(impl: Impl, hidden: torch.Tensor, compute: torch.dtype, bins: int) -> tuple[QHeadBackend, RowKernels] | None:
+    """Who computes products, and who losses from logits; None is the reference.
 
     Raises:
         ValueError: the implementation is unknown, or cannot do it; says why.
     """
-    if impl not in ("auto", "triton", "torch", "reference"):
-        raise ValueError(f"impl is {impl!r}: it must be 'auto', 'triton', 'torch' or 'reference'")
+    if impl not in ("auto", "triton", "native", "torch", "reference"):
+        raise ValueError(f"impl is {impl!r}: it must be 'auto', 'triton', 'native', 'torch' or 'reference'")
     if impl == "reference":
         return None
     why_not = _why_not_triton(hidden, compute, bins)
     if impl == "triton" and why_not:
         raise ValueError(f"impl is 'triton', but {why_not}: pass impl='auto' or 'torch'")
-    if impl == "torch" or why_not or (impl == "auto" and hidden.device.type != "cuda"):
-        from . import q_head_torch
+    if impl == "triton" or (impl == "auto" and hidden.device.type == "cuda" and why_not is None):
+        from . import q_head_triton
 
-        return q_head_torch
-    from . import q_head_triton
-
-    return q_head_triton
+        return q_head_triton, fitting_kernels("torch")
+    if impl == "native" and (hidden.device.type != "cpu" or compute == torch.float64):
+        raise ValueError(f"impl is 'native' and hidden is {hidden.dtype} on {hidden.device}: C does float32 on the CPU")
+    if impl == "native" and (missing := missing_backend("native")) is not None:
+        raise ValueError(f"impl is 'native': {missing}")
+    in_c = hidden.device.type == "cpu" and compute != torch.float64 and missing_backend("native") is None
+    return q_head_torch, fitting_kernels("native" if impl != "torch" and in_c else "torch")
 
 
 def _why_not_triton(hidden: torch.Tensor, compute: torch.dtype, bins: int) -> str | None:

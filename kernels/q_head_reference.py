@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import torch
 
-from .hl_gauss import hl_gauss_loss
 from .projections import Projection
+from .reference import hl_gauss_reference
 from .support import Support
 
 
@@ -24,7 +24,17 @@ def pair_losses(
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
     """Loss, value, entropy and log-sum-exp ``[P]`` of pairs, differentiable; it holds weights ``[P, K, D]``."""
     logits = pair_logits(hidden, weight, bias, row, action)
-    loss, stats = hl_gauss_loss(logits, target, support, projection=projection, reduction="none", return_stats=True)
+    loss, stats = hl_gauss_reference(
+        logits,
+        target,
+        support,
+        projection=projection,
+        weight=None,
+        reduction="none",
+        out_of_range="clamp",
+        return_stats=True,
+    )
+    assert stats is not None
     return loss, stats.value, stats.entropy, stats.logsumexp
 
 

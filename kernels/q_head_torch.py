@@ -1,8 +1,9 @@
-"""A Q-head's loss, gradient and values in torch, for any device: one matrix product for each action that has pairs.
+"""A Q-head's loss, gradient and values, for any device: one product of torch's for each action that has pairs.
 
 B states, A actions, P pairs, U different actions among them, D features, K bins. Logits exist for some pairs at a time
 only. Operands are rounded to the compute dtype; products, softmax and sums are in float32 at least, so logits are never
-rounded. On CUDA the host waits for the number of pairs of each action; `q_head_triton` does not.
+rounded; what follows logits is up to the row kernels. On CUDA the host waits for the number of pairs of each action, as
+it does not for `q_head_triton`.
 """
 
 from __future__ import annotations
@@ -11,10 +12,11 @@ from collections.abc import Iterator, Sequence
 
 import torch
 
-from .cross_entropy import cross_entropy
+from .hl_gauss import centres_for, value_of_mean
 from .pairs import Pairs, ordered_sum
-from .projections import Projection, target_probabilities
+from .projections import Projection
 from .q_head_backend import Best, Gradients, PairLosses, Wanted, best_of, row_sparse
+from .rows import RowKernels, scalar_targets
 from .support import Support
 
 _BLOCK_ELEMENTS = 2**20
@@ -34,6 +36,7 @@ def pair_losses(
     projection: Projection,
     compute: torch.dtype,
     *,
+    kernels: RowKernels,
     gradient: bool,
     stats: bool,
 ) -> PairLosses:
@@ -43,16 +46,16 @@ def pair_losses(
     loss = hidden.new_zeros(target.shape[0], dtype=wide)
     rows = hidden.new_empty((used.order.shape[0], support.bins), dtype=wide) if gradient else None
     seen = [torch.zeros_like(loss) for _ in range(3)] if stats else None
+    centres = centres_for(support, hidden.device) if stats else None
     for start, stop, logits in _logits(hidden, weight, bias, used, compute):
         order = used.order[start:stop]
-        log_q = torch.log_softmax(logits, -1)
-        p = target_probabilities(target.index_select(0, order), support, projection, dtype=wide)
-        loss.index_copy_(0, order, cross_entropy(log_q, p))
-        q = log_q.exp() if rows is not None or seen else log_q
-        if rows is not None:
-            torch.sub(q, p, out=rows[start:stop])
-        if seen:
-            found = support.expectation(q), cross_entropy(log_q, q), torch.logsumexp(logits, -1)
+        targets = scalar_targets(target.index_select(0, order), support, projection)
+        result = kernels.forward(logits, None, targets, None, 1.0, gradient=gradient, stats=stats, centres=centres)
+        loss.index_copy_(0, order, result.loss)
+        if rows is not None and result.gradient is not None:
+            rows[start:stop] = result.gradient
+        if seen and result.stats is not None:
+            found = value_of_mean(result.stats.mean, support), result.stats.entropy, result.stats.logsumexp
             for whole, part in zip(seen, found, strict=True):
                 whole.index_copy_(0, order, part)
     return PairLosses(loss, rows, *(seen or (None, None, None)))

@@ -14,10 +14,12 @@ import torch
 import triton
 import triton.language as tl
 
+from .hl_gauss import centres_for, value_of_mean
 from .pairs import Pairs
-from .projections import Projection, _grid_position, _mean_preserving_position
+from .projections import Projection, bin_position
 from .q_head_backend import Best, Gradients, PairLosses, Wanted, best_of, row_sparse
 from .q_head_kernels_triton import action_values, hidden_gradient, pair_rows, sum_by_state, weight_gradient
+from .rows import RowKernels
 from .support import Support
 
 INTERPRET = os.environ.get("TRITON_INTERPRET") == "1"
@@ -84,6 +86,7 @@ def pair_losses(
     projection: Projection,
     compute: torch.dtype,
     *,
+    kernels: RowKernels,
     gradient: bool,
     stats: bool,
 ) -> PairLosses:
@@ -92,11 +95,13 @@ def pair_losses(
     loss = hidden.new_zeros(size, dtype=torch.float32)
     rows = hidden.new_empty((size, support.bins), dtype=torch.float32) if gradient else None
     seen = hidden.new_zeros((3, size), dtype=torch.float32) if stats else None
-    position = target_positions(target, support, projection)
+    position = bin_position(target, support, projection)
+    if projection == "one_hot":
+        position = (torch.ceil(position) - 1).clamp(0, support.bins - 1)
     _pair_rows(hidden, weight, bias, pairs, position, projection, support, compute, loss, rows, seen)
     if seen is None:
         return PairLosses(loss, rows, None, None, None)
-    return PairLosses(loss, rows, _left_out_are_zero(_values(seen[0], support), pairs), seen[1], seen[2])
+    return PairLosses(loss, rows, _left_out_are_zero(value_of_mean(seen[0], support), pairs), seen[1], seen[2])
 
 
 def gradients(
@@ -135,7 +140,7 @@ def pair_values(
     """The contract is `q_head_backend.QHeadBackend`'s."""
     seen = hidden.new_zeros((3, pairs.order.shape[0]), dtype=torch.float32)
     _pair_rows(hidden, weight, bias, pairs, None, "hl_gauss", support, compute, None, None, seen)
-    return _left_out_are_zero(_values(seen[0], support), pairs)
+    return _left_out_are_zero(value_of_mean(seen[0], support), pairs)
 
 
 def all_values(
@@ -144,7 +149,7 @@ def all_values(
     """The contract is `q_head_backend.QHeadBackend`'s."""
     values = hidden.new_empty((hidden.shape[0], weight.shape[0]), dtype=torch.float32)
     _action_values(hidden, weight, bias, None, support, compute, values)
-    return _values(values, support)
+    return value_of_mean(values, support)
 
 
 def best_values(
@@ -161,22 +166,9 @@ def best_values(
     action = which.gather(0, found.action.clamp(min=0).unsqueeze(0)).squeeze(0).to(torch.int64)
     none = found.action < 0
     return Best(
-        torch.where(none, -torch.inf, _values(found.value, support)),
+        torch.where(none, -torch.inf, value_of_mean(found.value, support)),
         torch.where(none, -1, action),
     )
-
-
-def target_positions(target: torch.Tensor, support: Support, projection: Projection) -> torch.Tensor:
-    """Float64 positions ``[P]`` in bins: from the first edge for HL-Gauss, from the first centre otherwise."""
-    value = target.double().clamp(support.lowest, support.highest)
-    match projection:
-        case "hl_gauss":
-            return (_grid_position(value, support) + 0.5).clamp(0, support.bins)
-        case "two_hot":
-            return _mean_preserving_position(value, support)
-        case "one_hot":
-            return (torch.ceil(_grid_position(value, support) + 0.5) - 1).clamp(0, support.bins - 1)
-    raise ValueError(f"projection is {projection!r}: it must be 'hl_gauss', 'two_hot' or 'one_hot'")
 
 
 def tiles_of(pairs: Pairs, actions: int, block: int) -> torch.Tensor:
@@ -227,7 +219,7 @@ def _pair_rows(
             position,
             tiles,
             tiles.shape[1],
-            _centres(support, hidden.device),
+            centres_for(support, hidden.device),
             loss,
             rows,
             stats,
@@ -377,7 +369,7 @@ def _action_values(
             weight,
             None if bias is None else bias.contiguous(),
             None if legal is None else legal.view(torch.uint8),
-            _centres(support, hidden.device),
+            centres_for(support, hidden.device),
             values,
             best,
             which,
@@ -399,20 +391,8 @@ def _action_values(
     return best, which
 
 
-def _values(mean: torch.Tensor, support: Support) -> torch.Tensor:
-    """Means as the kernels give them, in units of value, float32."""
-    if support.transform == "symexp":
-        return mean
-    middle = (support.first_centre + support.last_centre) / 2
-    return support.from_grid(middle + support.width * mean.double()).float()
-
-
 def _left_out_are_zero(value: torch.Tensor, pairs: Pairs) -> torch.Tensor:
     return value.index_put_((pairs.order,), torch.where(pairs.action < 0, 0, value[pairs.order]))
-
-
-def _centres(support: Support, device: torch.device) -> torch.Tensor | None:
-    return support.centres(dtype=torch.float64, device=device) if support.transform == "symexp" else None
 
 
 def _inner_contiguous(weight: torch.Tensor) -> torch.Tensor:

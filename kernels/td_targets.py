@@ -9,8 +9,9 @@ from typing import TypeAlias
 
 import torch
 
+from .backends import Impl
 from .q_head import q_chosen, q_max
-from .q_head_checks import QHeadImpl, check_layer, check_legal_shape, check_samples
+from .q_head_checks import check_layer, check_legal_shape, check_samples
 from .support import Support
 
 Layer: TypeAlias = tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]
@@ -29,7 +30,7 @@ def td_target(
     legal: torch.Tensor | None = None,
     online: Layer | None = None,
     validate: bool = False,
-    impl: QHeadImpl = "auto",
+    impl: Impl = "auto",
 ) -> torch.Tensor:
     """``reward + discount * max_a Q(next state, a)``, without a gradient.
 
@@ -93,7 +94,7 @@ def _next_value(
     legal: torch.Tensor | None,
     online: Layer | None,
     validate: bool,
-    impl: QHeadImpl,
+    impl: Impl,
 ) -> torch.Tensor:
     if online is None:
         return q_max(hidden, weight, bias, support, legal=legal, validate=validate, impl=impl)[0]

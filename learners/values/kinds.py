@@ -14,8 +14,7 @@ from typing import TypeAlias
 import torch
 
 from ...kernels import OutOfRange, Projection, Support, categorical_loss, hl_gauss_loss, project_categorical
-from ...kernels.cross_entropy import ignore_unweighted, log_softmax
-from ...kernels.hl_gauss import check_target
+from ...kernels.cross_entropy import check_target, ignore_unweighted, log_softmax
 
 
 @dataclass(frozen=True)

@@ -13,10 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from isogon.kernels import Projection, Reduction, Support, hl_gauss_loss, target_probabilities
+from isogon.kernels import Impl, Projection, Reduction, Support, hl_gauss_loss, target_probabilities
 from isogon.kernels import q_head_torch as torch_backend
 from isogon.kernels.q_head import hl_gauss_q_loss, q_chosen, q_max, q_values
-from isogon.kernels.q_head_checks import QHeadImpl
 from isogon.kernels.td_targets import td_target
 
 PROJECTIONS: tuple[Projection, ...] = ("hl_gauss", "two_hot", "one_hot")
@@ -27,7 +26,7 @@ SUPPORTS = (
     Support(-2.0, 3.0, 10, anchor="atoms", transform="symexp"),
 )
 SUPPORT = SUPPORTS[0]
-IMPLS: tuple[QHeadImpl, ...] = ("torch", "reference")
+IMPLS: tuple[Impl, ...] = ("torch", "reference")
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 Layer = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 
@@ -127,9 +126,11 @@ def test_gradients_against_finite_differences() -> None:
     assert torch.autograd.gradcheck(losses, given)
 
 
+@pytest.mark.parametrize("impl", ["torch", "auto"])
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("reduction", REDUCTIONS)
-def test_errors_are_no_larger_than_those_of_plain_torch(dtype: torch.dtype, reduction: Reduction) -> None:
+def test_errors_are_no_larger_than_those_of_plain_torch(dtype: torch.dtype, reduction: Reduction, impl: Impl) -> None:
+    """Where the C kernels are built, they are what is taken by itself."""
     given = layer(states=33, actions=9, features=40, dtype=dtype)
     with torch.no_grad():
         given[1].mul_(0.3)
@@ -138,7 +139,7 @@ def test_errors_are_no_larger_than_those_of_plain_torch(dtype: torch.dtype, redu
     exact: Any = tuple(tensor.detach().double().requires_grad_() for tensor in given)
     truth = loss_and_gradients(exact, **options, impl="reference")
     plain = loss_and_gradients(given, **options, impl="reference")
-    found = loss_and_gradients(given, **options, impl="torch")
+    found = loss_and_gradients(given, **options, impl=impl)
     for name, t, p, f in zip(("loss", "hidden", "weight", "bias"), truth, plain, found, strict=True):
         tolerance = (1e-5 if name == "loss" else 2e-6) if dtype == torch.float32 else torch.finfo(dtype).eps
         error, allowed = (f.double() - t).abs(), (p.double() - t).abs().max() + tolerance * t.abs().max().clamp(min=1)
@@ -159,7 +160,7 @@ def test_pair_i_is_of_state_i_without_rows() -> None:
 
 
 @pytest.mark.parametrize("impl", IMPLS)
-def test_pairs_left_out_count_as_samples_of_weight_zero(impl: QHeadImpl) -> None:
+def test_pairs_left_out_count_as_samples_of_weight_zero(impl: Impl) -> None:
     """Whatever is in them: their features, target and weights are not even finite."""
     hidden, weight, bias = layer()
     chosen = pairs(12)
@@ -263,9 +264,9 @@ def test_backward_twice_gives_the_same_and_double_backward_is_refused() -> None:
     first = torch.autograd.grad(loss, given, upstream, retain_graph=True)
     for one, other in zip(first, torch.autograd.grad(loss, given, upstream, retain_graph=True), strict=True):
         assert torch.equal(one, other)
-    once = torch.autograd.grad(loss, given[0], upstream.requires_grad_(), create_graph=True)[0]
-    with pytest.raises(RuntimeError, match="once_differentiable"):
-        torch.autograd.backward(once.sum())
+    for once in torch.autograd.grad(loss, given, upstream, create_graph=True):
+        with pytest.raises(RuntimeError, match="no second derivative"):
+            torch.autograd.backward(once.sum(), retain_graph=True)
 
 
 def test_sparse_gradients_hold_the_dense_ones() -> None:
@@ -383,7 +384,7 @@ def test_values_are_expectations(support: Support) -> None:
 
 @pytest.mark.parametrize("impl", IMPLS)
 @pytest.mark.parametrize("share", [0.05, 0.9])
-def test_the_best_legal_action(share: float, impl: QHeadImpl, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_best_legal_action(share: float, impl: Impl, monkeypatch: pytest.MonkeyPatch) -> None:
     """Few legal actions take another way through the torch backend than many."""
     monkeypatch.setattr(torch_backend, "_GROUP_COST", 10)
     given = layer(states=30, actions=20)
@@ -404,7 +405,7 @@ def test_the_best_legal_action(share: float, impl: QHeadImpl, monkeypatch: pytes
 @pytest.mark.parametrize("impl", IMPLS)
 @pytest.mark.parametrize("elements", [1, 2**20])
 def test_of_equal_values_the_lowest_action_and_nan_before_all(
-    elements: int, impl: QHeadImpl, monkeypatch: pytest.MonkeyPatch
+    elements: int, impl: Impl, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch_backend, "_BLOCK_ELEMENTS", elements)
     hidden, weight, bias = (tensor.detach() for tensor in layer(states=3, actions=8))
@@ -421,7 +422,7 @@ def test_of_equal_values_the_lowest_action_and_nan_before_all(
 
 @pytest.mark.parametrize("double", [False, True])
 @pytest.mark.parametrize("impl", IMPLS)
-def test_td_targets_by_brute_force(double: bool, impl: QHeadImpl) -> None:
+def test_td_targets_by_brute_force(double: bool, impl: Impl) -> None:
     given = layer(states=12)
     chooser: Layer = tuple(tensor.detach() + torch.randn_like(tensor) for tensor in given)  # type: ignore[assignment]
     generator = torch.Generator().manual_seed(0)
@@ -525,11 +526,11 @@ def test_what_is_refused(change: dict[str, Any], message: str) -> None:
 def test_indices_that_do_not_exist() -> None:
     given = layer()
     chosen = pairs(3)
-    with pytest.raises(IndexError, match="action has values from 0 to 7, of 7 actions"):
+    with pytest.raises(ValueError, match="action has 7, of 7 actions"):
         hl_gauss_q_loss(*given, **(chosen | {"action": torch.tensor([0, 7, 1])}), support=SUPPORT)
-    with pytest.raises(IndexError, match="row has values from 0 to 5, of 5 states"):
+    with pytest.raises(ValueError, match="row has 5, of 5 states"):
         hl_gauss_q_loss(*given, **(chosen | {"row": torch.tensor([0, 5, 1])}), support=SUPPORT)
-    with pytest.raises(IndexError, match="row has values"):
+    with pytest.raises(ValueError, match="row has 5"):
         q_chosen(*given, torch.tensor([5]), torch.tensor([0]), SUPPORT)
 
 
