@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import gc
+import importlib
 import json
 import os
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from harness import Competitor
@@ -26,6 +28,7 @@ from hl_gauss_competitors import (
 from kernel_report import OURS, Effort, Report
 
 from isogon.kernels import Support, hl_gauss_loss
+from isogon.kernels.backends import why_not
 
 CPU = torch.device("cpu")
 KEYS = (
@@ -159,26 +162,43 @@ def extra_memory(name: str, rows: int) -> float:
     return extra / (logits.numel() * logits.element_size())
 
 
-def two_pass_section(report: Report, effort: Effort, passes: Mapping[str, Callable[..., object]] | None) -> None:
-    """Softmax over one long row: Dukhan and Ablavatski's two passes beside three, from 1,024 logits to 4 million.
+def two_pass_section(report: Report, effort: Effort) -> None:
+    """The two ways of the C kernel through a row, from 1,024 logits to 4 million: one thread, forward and backward.
 
-    Args:
-        report: gets the timings.
-        effort: see `Effort`.
-        passes: ``"two-pass"`` and ``"three-pass"``, each called with a float32 row and a buffer for the result; None
-            where isogon was built without them.
+    Either exponentials are kept in scratch after the first pass, or they are made twice (Dukhan and Ablavatski's
+    two-pass softmax). Which lengths the latter wins goes into ``two_pass_wins_at``; from which one it is used in truth
+    into ``two_pass_used_from``.
     """
-    if passes is None:
-        report.absent["two-pass softmax"] = "isogon has no native two-pass softmax here"
+    if (missing := why_not("native")) is not None:
+        report.absent["two-pass softmax"] = missing
         return
-    for length in SOFTMAX_LENGTHS[:2] if effort.quick else SOFTMAX_LENGTHS:
-        row = torch.randn(length, generator=torch.Generator().manual_seed(0))
-        out = torch.empty_like(row)
-        competitors: dict[str, Competitor | Absent] = {
-            OURS if name == "three-pass" else name: Competitor(_bound(softmax, row, out))
-            for name, softmax in passes.items()
-        }
-        report.compare(f"softmax of {length:,}; isogon is three-pass", competitors, effort, CPU)
+    native: Any = importlib.import_module("isogon.kernels._native")
+    threads, used_from = torch.get_num_threads(), native.use_two_passes_from(1)
+    torch.set_num_threads(1)
+    wins = []
+    try:
+        for length in SOFTMAX_LENGTHS[:2] if effort.quick else SOFTMAX_LENGTHS:
+            support = support_of(length)
+            logits, target = samples(max(1, 2**20 // length), length, CPU)
+            way = isogon(support)
+
+            def go(first: int, way: Way = way, logits: torch.Tensor = logits, target: torch.Tensor = target) -> None:
+                native.use_two_passes_from(first)
+                way(logits, target)
+
+            timings = report.compare(
+                f"rows of {length:,}; isogon keeps exponentials",
+                {OURS: Competitor(_bound(go, 2**62)), "isogon in two passes": Competitor(_bound(go, 1))},
+                effort,
+                CPU,
+            )
+            if timings["isogon in two passes"].minimum < timings[OURS].minimum:
+                wins.append(length)
+    finally:
+        native.use_two_passes_from(used_from)
+        torch.set_num_threads(threads)
+    report.values["two_pass_wins_at"] = ", ".join(f"{length:,}" for length in wins) or "nowhere on this machine"
+    report.values["two_pass_used_from"] = float(used_from)
 
 
 def cpu_sections(report: Report, effort: Effort) -> None:
@@ -186,10 +206,10 @@ def cpu_sections(report: Report, effort: Effort) -> None:
     speed_section(report, effort)
     error_section(report, effort)
     memory_section(report, effort)
-    two_pass_section(report, effort, None)
+    two_pass_section(report, effort)
 
 
-def _bound(run: Callable[..., object], *arguments: torch.Tensor) -> Callable[[], object]:
+def _bound(run: Callable[..., object], *arguments: object) -> Callable[[], object]:
     return lambda: run(*arguments)
 
 

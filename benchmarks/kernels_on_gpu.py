@@ -5,10 +5,8 @@ Every section takes the device and sizes, so that all of it but the speed can be
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from harness import Competitor
@@ -16,7 +14,7 @@ from hl_gauss_competitors import Absent, failed, rivals
 from kernel_report import OURS, Effort, Report
 from kernels_on_cpu import loss_competitors, samples, support_of
 
-from isogon.kernels import Support, hl_gauss_loss
+from isogon.kernels import Support, hl_gauss_loss, hl_gauss_q_loss, q_max
 
 KEYS = (
     "gpu_fp32_copy_share",
@@ -98,13 +96,8 @@ def q_head_section(report: Report, effort: Effort, device: torch.device, head: Q
     moved = 3 * (hidden.numel() * hidden.element_size() + weight.numel() * weight.element_size())
     source = torch.empty(moved // 4, dtype=torch.bfloat16, device=device)
     buffer = torch.empty_like(source)
-    loss = _entry_point("hl_gauss_q_loss")
-    if isinstance(loss, Absent):
-        report.put("gpu_q_head_vs_bound", loss)
-        report.put("gpu_q_head_vs_grouped_mm", loss)
-        return
     competitors: dict[str, Competitor | Absent] = {
-        OURS: Competitor(run(lambda: loss(hidden, weight, None, row, action, target, support)), head.rows),
+        OURS: Competitor(run(lambda: hl_gauss_q_loss(hidden, weight, None, row, action, target, support)), head.rows),
         "argsort, grouped_mm, loss": _tried(
             run(lambda: grouped_loss(hidden, weight, action, target, support)), head.rows
         ),
@@ -123,10 +116,6 @@ def q_max_section(report: Report, effort: Effort, device: torch.device, head: QH
     """The best of all actions, beside a plain product of the same shape, a slab of rows at a time into one buffer."""
     hidden, weight, _, _ = (each.detach() for each in _q_head_tensors(head, device))
     support = support_of(head.bins)
-    q_max = _entry_point("q_max")
-    if isinstance(q_max, Absent):
-        report.put("gpu_q_max_vs_gemm", q_max)
-        return
     some, columns = hidden[: head.slab], weight.flatten(0, 1).T
     product = torch.empty(some.shape[0], columns.shape[1], dtype=hidden.dtype, device=device)
     competitors: dict[str, Competitor | Absent] = {
@@ -171,11 +160,6 @@ def _q_head_tensors(head: QHead, device: torch.device) -> tuple[torch.Tensor, ..
     action = torch.randint(head.actions, (head.rows,), generator=generator, device=device)
     target = 20 * torch.rand(head.rows, generator=generator, device=device) - 10
     return hidden, weight, action, target
-
-
-def _entry_point(name: str) -> Any:
-    found = getattr(importlib.import_module("isogon.kernels"), name, None)
-    return Absent(f"this isogon has no {name}") if found is None else found
 
 
 def _tried(run: Callable[[], object], items: int) -> Competitor | Absent:

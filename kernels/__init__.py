@@ -8,8 +8,10 @@ from .categorical import categorical_loss
 from .cross_entropy import OutOfRange, Reduction
 from .hl_gauss import hl_gauss_loss
 from .projections import Projection, project_categorical, target_probabilities
+from .q_head import hl_gauss_q_loss, q_chosen, q_max, q_values
 from .reference import HLGaussStats
 from .support import Support, symexp, symlog
+from .td_targets import td_target
 
 __all__ = [
     "HLGaussStats",
@@ -20,8 +22,13 @@ __all__ = [
     "Support",
     "categorical_loss",
     "hl_gauss_loss",
+    "hl_gauss_q_loss",
     "project_categorical",
+    "q_chosen",
+    "q_max",
+    "q_values",
     "symexp",
     "symlog",
     "target_probabilities",
+    "td_target",
 ]

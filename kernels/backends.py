@@ -55,7 +55,7 @@ def _automatic(device: str, dtype: torch.dtype) -> RowKernels | None:
 def fitting_kernels(name: str) -> RowKernels:
     """A backend that is there, by its name."""
     if name == "torch":
-        return cast(RowKernels, rows_torch)
+        return rows_torch
     return cast(RowKernels, importlib.import_module(f".{_MODULES[name]}", __package__))
 
 
@@ -82,10 +82,10 @@ def describe() -> dict[str, str]:
         native = importlib.import_module("._native", __package__)
         told["cpu"] = f"native, C with {_VECTORS[native.instruction_set()]}"
     else:
-        told["cpu"] = f"torch, several times slower than C: {missing}"
+        told["cpu"] = "torch, several times slower than C"
     if torch.cuda.is_available():
         missing = why_not("triton")
-        told["cuda"] = "triton" if missing is None else f"torch, several times slower than triton: {missing}"
+        told["cuda"] = "triton" if missing is None else "torch, several times slower than triton"
     return told
 
 

@@ -110,19 +110,22 @@ class _FusedLoss(torch.autograd.Function):
                 call.kernels.scale_(gradient, upstream)
         if torch.is_grad_enabled():
             # once_differentiable would let a second derivative pass for 0 where the upstream gradient is a constant.
-            gradient = _Last.apply(gradient, *ctx.saved_tensors)  # type: ignore[no-untyped-call]
+            gradient = NoSecondDerivative.apply(gradient, *ctx.saved_tensors)  # type: ignore[no-untyped-call]
         return gradient, None
 
 
-class _Last(torch.autograd.Function):
+class NoSecondDerivative(torch.autograd.Function):
     """The identity on a gradient by the logits; to differentiate it again is an error."""
 
     @staticmethod
     def forward(ctx: Any, gradient: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
+        """A copy."""
         return gradient.clone()
 
     @staticmethod
     def backward(ctx: Any, upstream: torch.Tensor) -> tuple[torch.Tensor, None]:
+        """Raises RuntimeError."""
         raise RuntimeError(
-            "fused losses have no second derivative: do without create_graph=True, or take impl='reference'"
+            "this loss has no second derivative: do without create_graph=True, or (hl_gauss_loss, categorical_loss, "
+            "hl_gauss_q_loss) take impl='reference'"
         )

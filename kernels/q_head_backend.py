@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, Protocol
 
 import torch
 
-from .fused import _Last
+from .fused import NoSecondDerivative
 from .pairs import Pairs
 from .projections import Projection
 from .rows import RowKernels
@@ -194,7 +194,7 @@ class PairLoss(torch.autograd.Function):
             found = call.backend.gradients(hidden, weight, bias, call.pairs, rows, upstream, call.compute, wanted)
         if torch.is_grad_enabled():
             source = next(tensor for tensor in (hidden, weight, bias) if tensor is not None and tensor.requires_grad)
-            found = Gradients(*[part if part is None else _Last.apply(part, source) for part in found])  # type: ignore[no-untyped-call]
+            found = Gradients(*[part if part is None else NoSecondDerivative.apply(part, source) for part in found])  # type: ignore[no-untyped-call]
         return *found, None
 
 

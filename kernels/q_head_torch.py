@@ -51,6 +51,7 @@ def pair_losses(
         order = used.order[start:stop]
         targets = scalar_targets(target.index_select(0, order), support, projection)
         result = kernels.forward(logits, None, targets, None, 1.0, gradient=gradient, stats=stats, centres=centres)
+        assert result.loss is not None
         loss.index_copy_(0, order, result.loss)
         if rows is not None and result.gradient is not None:
             rows[start:stop] = result.gradient

@@ -152,8 +152,8 @@ class RowKernels(Protocol):
     and a negative one (a sample to leave out) comes with weight 0 and is not read.
     """
 
-    @staticmethod
     def forward(
+        self,
         logits: torch.Tensor,
         index: torch.Tensor | None,
         targets: RowTargets,
@@ -170,8 +170,8 @@ class RowKernels(Protocol):
         """
         ...
 
-    @staticmethod
     def gradient(
+        self,
         logits: torch.Tensor,
         index: torch.Tensor | None,
         targets: RowTargets,
@@ -184,7 +184,6 @@ class RowKernels(Protocol):
         """
         ...
 
-    @staticmethod
-    def scale_(gradient: torch.Tensor, upstream: torch.Tensor) -> None:
+    def scale_(self, gradient: torch.Tensor, upstream: torch.Tensor) -> None:
         """Multiply a gradient in place by a 0-d factor: no memory is touched where it is 1, and no host ever waits."""
         ...

@@ -122,16 +122,13 @@ def test_sections_for_a_gpu_run_anywhere(modules: dict[str, Any]) -> None:
     assert report.values["gpu_vs_inductor"] is None
 
 
-def test_two_passes_are_compared_with_three(modules: dict[str, Any]) -> None:
+def test_both_ways_through_a_long_row_are_compared(modules: dict[str, Any]) -> None:
+    native = pytest.importorskip("isogon.kernels._native", reason="the C extension is not built")
     report = modules["kernel_report"].Report()
-    effort = modules["kernel_report"].Effort(2, 1e-5, quick=True)
-    lengths: list[int] = []
-
-    def softmax(row: torch.Tensor, out: torch.Tensor) -> None:
-        lengths.append(len(row))
-        torch.softmax(row, 0, out=out)
-
-    passes = {"three-pass": softmax, "two-pass": softmax}
-    modules["kernels_on_cpu"].two_pass_section(report, effort, passes)
-    assert set(lengths) == {1024, 4096}
+    used_from = native.use_two_passes_from(2**14)
+    modules["kernels_on_cpu"].two_pass_section(report, modules["kernel_report"].Effort(2, 1e-5, quick=True))
+    assert native.use_two_passes_from(used_from) == 2**14
     assert report.table.row_count == 4
+    assert report.values["two_pass_used_from"] == 2**14
+    wins = report.values["two_pass_wins_at"]
+    assert wins == "nowhere on this machine" or set(wins.split(", ")) <= {"1,024", "4,096"}

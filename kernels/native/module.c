@@ -52,7 +52,7 @@ static int64_t two_passes_from = 1 << 14;
 
 /* Rows of a block: as many as the first two levels of cache keep, with their exponentials. */
 static int32_t rows_of_a_block(int64_t bins) {
-    int64_t fitting = (1 << 14) / bins;
+    int64_t fitting = bins >= two_passes_from ? 1 : (1 << 14) / bins;
     return fitting < 1 ? 1 : fitting > BLOCK ? BLOCK : (int32_t)fitting;
 }
 

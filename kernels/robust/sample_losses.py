@@ -17,6 +17,7 @@ from ..cross_entropy import (
     ignore_unweighted,
     reduce_loss,
 )
+from ..fused import NoSecondDerivative
 from ..projections import Projection, target_probabilities
 from ..reference import HLGaussStats, stats_of
 from ..support import Support
@@ -53,19 +54,7 @@ class _WithGradient(torch.autograd.Function):
         scaled = (upstream.unsqueeze(-1) * gradient).to(logits.dtype)
         # The gradient's own dependence on the logits is not recorded. once_differentiable would let it pass for a
         # constant wherever the upstream gradient is one, as it is below any plain sum or mean.
-        return _Last.apply(scaled, logits) if torch.is_grad_enabled() else scaled, None, None  # type: ignore[no-untyped-call]
-
-
-class _Last(torch.autograd.Function):
-    """The identity on a gradient by the logits; to differentiate it again is an error."""
-
-    @staticmethod
-    def forward(ctx: Any, gradient: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
-        return gradient.clone()
-
-    @staticmethod
-    def backward(ctx: Any, upstream: torch.Tensor) -> tuple[torch.Tensor, None]:
-        raise RuntimeError("the robust losses have no second derivative: do without create_graph=True")
+        return NoSecondDerivative.apply(scaled, logits) if torch.is_grad_enabled() else scaled, None, None  # type: ignore[no-untyped-call]
 
 
 def distribution_loss(
