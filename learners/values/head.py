@@ -15,6 +15,10 @@ from .forms import Form, Hidden, Layer
 from .kinds import CategoricalTarget, HeadLoss, Kind, Target
 
 
+_FEW_OUTPUTS = 2**20
+"""Outputs of all states and actions that may be in memory: 4 MiB of float32."""
+
+
 class ValueHead(nn.Module):
     """A *form* (how outputs come from hidden features) times a *kind* (what the outputs mean, and their loss).
 
@@ -175,8 +179,14 @@ class ValueHead(nn.Module):
         return values, action
 
     def _fusible_layer(self, hidden: Hidden) -> Layer | None:
-        """The layer whose values kernels can tell without outputs in memory: where no gradient is wanted."""
-        return None if torch.is_grad_enabled() else self.form.layer(hidden)
+        """The layer whose values kernels tell without outputs in memory: no gradient is wanted, and outputs are many.
+
+        Few outputs are sooner made than avoided.
+        """
+        layer = None if torch.is_grad_enabled() else self.form.layer(hidden)
+        if layer is None or layer[0].shape[0] * layer[2].numel() <= _FEW_OUTPUTS:
+            return None
+        return layer
 
     def _in_units_of_return(self, normalised: torch.Tensor) -> torch.Tensor:
         return normalised if self.scale is None else normalised * self.scale.to(normalised)
