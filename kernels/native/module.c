@@ -48,7 +48,7 @@ static int64_t streaming_size(void) {
 }
 
 /* Rows of fewer bins are kept in scratch between passes, see two_passes. The benchmark of the kernels compares both. */
-static int64_t two_passes_from = 1 << 14;
+static int64_t two_passes_from = 1 << 22;
 
 /* Rows of a block: as many as the first two levels of cache keep, with their exponentials. */
 static int32_t rows_of_a_block(int64_t bins) {
