@@ -22,8 +22,8 @@ check: $(VENV)/.installed-dev ## format, lint, types, import floors
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: $(VENV)/.installed-dev ## run the benchmarks; each prints one JSON object as its last line
-	@for file in benchmarks/bench_*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
+bench: $(VENV)/.installed-bench ## run the benchmarks; each prints one JSON object as its last line
+	@for file in benchmarks/bench_*.py benchmarks/kernels.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
 
 $(VENV)/bin/python:
 	@echo "== creating $(VENV) with $$($(PYTHON) --version)"
@@ -39,4 +39,9 @@ $(VENV)/.installed: $(VENV)/bin/python pyproject.toml constraints.txt
 $(VENV)/.installed-dev: $(VENV)/.installed
 	@echo "== installing the development tools into $(VENV)"
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+$(VENV)/.installed-bench: $(VENV)/.installed-dev
+	@echo "== installing what the benchmarks compare with into $(VENV)"
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[bench]'
 	@touch $@

@@ -237,7 +237,7 @@ def _table(summary: Mapping[str, Any]) -> Table:
         table.add_column(heading, justify="left" if heading == "competitor" else "right")
     for name, row in summary["competitors"].items():
         marked = f"{name} (baseline)" if name == summary["baseline"] else name
-        times = [_format_seconds(row[key]) for key in ("seconds_median", "seconds_minimum")]
+        times = [format_seconds(row[key]) for key in ("seconds_median", "seconds_minimum")]
         rates = {key: rate for key, rate in row.items() if key.endswith("_per_second")}
         items = f"{rates.pop('items_per_second'):,.0f}"
         also = ", ".join(f"{rate:,.0f} {key.removesuffix('_per_second')} a second" for key, rate in rates.items())
@@ -245,7 +245,7 @@ def _table(summary: Mapping[str, Any]) -> Table:
     return table
 
 
-def _format_seconds(seconds: float) -> str:
+def format_seconds(seconds: float) -> str:
     for size, unit in ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs")):
         if seconds >= size:
             return f"{seconds / size:.3g} {unit}"

@@ -1,46 +1,17 @@
-"""Cross-entropy between logits and target distributions, with importance weights, and its reductions."""
+"""What all losses over bins share: cross-entropy in plain torch, importance weights, reductions, checks."""
 
 from __future__ import annotations
 
-from typing import Literal, TypeAlias
+from typing import Literal, NoReturn, TypeAlias
 
 import torch
 
 Reduction: TypeAlias = Literal["mean", "sum", "weighted_mean", "none"]
+"""``"none"``: the weighted losses ``[...]``; ``"sum"``: their sum; ``"mean"``: their sum over the number of samples;
+``"weighted_mean"``: their sum over the sum of the weights. Means of nothing are NaN, as in torch."""
 
-
-def categorical_loss(
-    logits: torch.Tensor,
-    probs: torch.Tensor,
-    *,
-    weight: torch.Tensor | None = None,
-    reduction: Reduction = "mean",
-) -> torch.Tensor:
-    """Cross-entropy ``-sum_k probs_k log_softmax(logits)_k`` in nats.
-
-    Args:
-        logits: ``[..., K]`` floating; -inf masks a bin, as long as no target has mass there.
-        probs: ``[..., K]``, target distributions; no gradient may be asked for.
-        weight: ``[...]`` or None, multiplies each sample's loss before it is reduced. A sample of weight 0 counts for
-            nothing: its loss and gradient are 0, and its logits and probabilities may be anything.
-        reduction: ``"none"``: the weighted losses ``[...]``; ``"sum"``: their sum; ``"mean"``: their sum over the
-            number of samples; ``"weighted_mean"``: their sum over the sum of the weights. Means of nothing are NaN, as
-            in torch.
-
-    Returns:
-        The loss in float32, or in float64 for float64 logits.
-
-    Raises:
-        ValueError: the shapes differ, ``probs`` requires a gradient, or the reduction is unknown.
-    """
-    check_logits(logits)
-    if probs.shape != logits.shape:
-        raise ValueError(f"probs has shape {tuple(probs.shape)}, logits {tuple(logits.shape)}: they must be the same")
-    if probs.requires_grad:
-        raise ValueError("probs requires a gradient: targets are constants, detach it")
-    check_weight(weight, logits.shape[:-1])
-    log_probabilities = log_softmax(ignore_unweighted(logits, weight))
-    return reduce_loss(cross_entropy(log_probabilities, ignore_unweighted(probs, weight)), weight, reduction)
+OutOfRange: TypeAlias = Literal["clamp", "error"]
+"""What to do with targets outside the range, infinite ones too: move them to the nearer end, or refuse them."""
 
 
 def log_softmax(logits: torch.Tensor) -> torch.Tensor:
@@ -63,7 +34,8 @@ def ignore_unweighted(tensor: torch.Tensor, weight: torch.Tensor | None, fill: f
 
 
 def reduce_loss(loss: torch.Tensor, weight: torch.Tensor | None, reduction: Reduction) -> torch.Tensor:
-    """Weigh the losses ``[...]`` of single samples and reduce them; see `categorical_loss`."""
+    """Weigh the losses ``[...]`` of single samples and reduce them. Raises ValueError if the reduction is unknown."""
+    check_reduction(reduction)
     weighted = loss if weight is None else loss * weight.to(loss.dtype)
     match reduction:
         case "none":
@@ -74,7 +46,12 @@ def reduce_loss(loss: torch.Tensor, weight: torch.Tensor | None, reduction: Redu
             return weighted.mean()
         case "weighted_mean":
             return weighted.mean() if weight is None else weighted.sum() / weight.to(loss.dtype).sum()
-    raise ValueError(f"reduction is {reduction!r}: it must be 'mean', 'sum', 'weighted_mean' or 'none'")
+
+
+def check_reduction(reduction: str) -> None:
+    """Raise ValueError unless it is one."""
+    if reduction not in ("mean", "sum", "weighted_mean", "none"):
+        raise ValueError(f"reduction is {reduction!r}: it must be 'mean', 'sum', 'weighted_mean' or 'none'")
 
 
 def check_logits(logits: torch.Tensor, bins: int | None = None) -> None:
@@ -94,3 +71,34 @@ def check_weight(weight: torch.Tensor | None, shape: torch.Size) -> None:
         raise ValueError(f"weight has shape {tuple(weight.shape)}: it must be {tuple(shape)}, one for each sample")
     if weight.requires_grad:
         raise ValueError("weight requires a gradient: weights are constants, detach it")
+
+
+def check_target_kind(target: torch.Tensor, out_of_range: str) -> None:
+    """Raise ValueError unless targets are floating constants and the policy is known."""
+    if out_of_range not in ("clamp", "error"):
+        raise ValueError(f"out_of_range is {out_of_range!r}: it must be 'clamp' or 'error'")
+    if not target.dtype.is_floating_point:
+        raise ValueError(f"target has dtype {target.dtype}: it must be floating, values and not bin numbers")
+    if target.requires_grad:
+        raise ValueError("target requires a gradient: targets are constants, detach it")
+
+
+def check_target(target: torch.Tensor, lowest: float, highest: float, out_of_range: OutOfRange) -> torch.Tensor:
+    """Which targets ``[...]`` lie outside ``[lowest, highest]``, as bool. Raises ValueError as `hl_gauss_loss` says."""
+    check_target_kind(target, out_of_range)
+    may_wait = out_of_range == "error" or target.device.type == "cpu"
+    if may_wait and bool(torch.isnan(target).any()):
+        raise ValueError(f"target has {int(torch.isnan(target).sum())} NaN of {target.numel()}")
+    outside = (target < lowest) | (target > highest)
+    if out_of_range == "error" and bool(outside.any()):
+        raise_outside(target, outside, lowest, highest)
+    return outside
+
+
+def raise_outside(target: torch.Tensor, outside: torch.Tensor, lowest: float, highest: float) -> NoReturn:
+    """Raise the ValueError that names a target outside the range."""
+    worst = target[outside]
+    raise ValueError(
+        f"target has {worst.numel()} of {target.numel()} outside [{lowest}, {highest}], such as {worst[0].item()}: "
+        f"widen vmin and vmax, or pass out_of_range='clamp'"
+    )

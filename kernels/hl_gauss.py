@@ -6,45 +6,27 @@ Regressing: training value functions via classification for scalable deep RL" (a
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal, overload
 
 import torch
 
+from .backends import Impl, choose
 from .cross_entropy import (
+    OutOfRange,
     Reduction,
     check_logits,
+    check_reduction,
+    check_target_kind,
     check_weight,
-    cross_entropy,
-    ignore_unweighted,
-    log_softmax,
-    reduce_loss,
+    raise_outside,
 )
-from .projections import Projection, target_probabilities
+from .fused import RowCall, fused_loss
+from .projections import Projection, check_projection
+from .reference import HLGaussStats, hl_gauss_reference
+from .rows import RowStats, scalar_targets
+from .selection import checked_index, chosen_rows
 from .support import Support
-
-OutOfRange = Literal["clamp", "error"]
-
-
-@dataclass(frozen=True)
-class HLGaussStats:
-    """What the loss saw on its way: detached tensors, one entry for each sample, weights not applied.
-
-    Attributes:
-        loss: ``[...]`` cross-entropy in nats.
-        value: ``[...]`` expected value of the predicted distribution.
-        td_error: ``[...]`` value minus target, after the target was clamped.
-        entropy: ``[...]`` of the predicted distribution, in nats.
-        logsumexp: ``[...]`` of the logits.
-        clipped: 0-d int64, number of targets of non-zero weight outside the range.
-    """
-
-    loss: torch.Tensor
-    value: torch.Tensor
-    td_error: torch.Tensor
-    entropy: torch.Tensor
-    logsumexp: torch.Tensor
-    clipped: torch.Tensor
 
 
 @overload
@@ -53,11 +35,15 @@ def hl_gauss_loss(
     target: torch.Tensor,
     support: Support,
     *,
+    row: torch.Tensor | None = ...,
+    action: torch.Tensor | None = ...,
     projection: Projection = ...,
     weight: torch.Tensor | None = ...,
     reduction: Reduction = ...,
     out_of_range: OutOfRange = ...,
     return_stats: Literal[False] = ...,
+    validate: bool = ...,
+    impl: Impl = ...,
 ) -> torch.Tensor: ...
 
 
@@ -67,11 +53,15 @@ def hl_gauss_loss(
     target: torch.Tensor,
     support: Support,
     *,
+    row: torch.Tensor | None = ...,
+    action: torch.Tensor | None = ...,
     projection: Projection = ...,
     weight: torch.Tensor | None = ...,
     reduction: Reduction = ...,
     out_of_range: OutOfRange = ...,
     return_stats: Literal[True],
+    validate: bool = ...,
+    impl: Impl = ...,
 ) -> tuple[torch.Tensor, HLGaussStats]: ...
 
 
@@ -81,11 +71,15 @@ def hl_gauss_loss(
     target: torch.Tensor,
     support: Support,
     *,
+    row: torch.Tensor | None = ...,
+    action: torch.Tensor | None = ...,
     projection: Projection = ...,
     weight: torch.Tensor | None = ...,
     reduction: Reduction = ...,
     out_of_range: OutOfRange = ...,
     return_stats: bool,
+    validate: bool = ...,
+    impl: Impl = ...,
 ) -> torch.Tensor | tuple[torch.Tensor, HLGaussStats]: ...
 
 
@@ -94,21 +88,32 @@ def hl_gauss_loss(
     target: torch.Tensor,
     support: Support,
     *,
+    row: torch.Tensor | None = None,
+    action: torch.Tensor | None = None,
     projection: Projection = "hl_gauss",
     weight: torch.Tensor | None = None,
     reduction: Reduction = "mean",
     out_of_range: OutOfRange = "clamp",
     return_stats: bool = False,
+    validate: bool = False,
+    impl: Impl = "auto",
 ) -> torch.Tensor | tuple[torch.Tensor, HLGaussStats]:
     """Cross-entropy between predicted distributions and scalar targets projected onto the bins.
 
     The same as ``categorical_loss(logits, target_probabilities(target, support, projection), weight=weight,
-    reduction=reduction)``.
+    reduction=reduction)``, in one pass over the logits that makes the gradient as well, and without target
+    distributions in memory.
+
+    With ``row`` and ``action`` the logits are those of B states with A actions, ``[B, A, K]``, and sample i is the
+    pair ``(row[i], action[i])``. Only the pairs' rows are read; all others have gradient 0. A pair of negative action
+    is left out, as if its weight were 0.
 
     Args:
         logits: ``[..., K]`` floating. Arithmetic is in float64 for float64 logits and in float32 otherwise.
-        target: ``[...]`` floating, in units of value; a constant.
+        target: ``[...]`` floating, in units of value; a constant. ``[P]`` with ``row`` and ``action``.
         support: the bins.
+        row: ``[P]`` int64, or None.
+        action: ``[P]`` int64, where row is given.
         projection: see `isogon.kernels.projections`.
         weight: ``[...]`` or None, multiplies each sample's loss before it is reduced. A sample of weight 0 counts for
             nothing: its loss and gradient are 0, and its logits and target may be anything.
@@ -117,64 +122,144 @@ def hl_gauss_loss(
         out_of_range: what to do with targets outside ``[support.lowest, support.highest]``, infinite ones too:
             ``"clamp"`` moves them to the nearer end, so that they still give a gradient; ``"error"`` refuses them.
         return_stats: also give `HLGaussStats`.
+        validate: on CUDA, look for NaN, targets out of range and indices out of range, which makes the host wait. On
+            the CPU they are always looked for.
+        impl: see `isogon.kernels.backends`. Only the reference has a second derivative.
 
     Returns:
-        The loss, and with ``return_stats`` the pair (loss, stats).
+        The loss in float32, or in float64 for float64 logits; with ``return_stats`` the pair (loss, stats).
 
     Raises:
-        ValueError: shapes or dtypes do not fit, a choice is unknown, a target is outside the range under ``"error"``,
-            or a target is NaN. On CUDA a NaN target is looked for under ``"error"`` only, because looking makes the
-            host wait; under ``"clamp"`` it makes its own sample's loss and gradient NaN.
+        ValueError: shapes or dtypes do not fit, a choice is unknown, a target is outside the range under ``"error"``
+            (which on CUDA needs ``validate``), a target is NaN, or a row or action is out of range. On CUDA, without
+            ``validate``, a NaN target makes its own sample's loss and gradient NaN.
     """
+    if row is not None or action is not None:
+        index, logits, weight = checked_index(logits, row, action, weight, validate)
+        samples = index.shape
+    else:
+        index, samples = None, logits.shape[:-1]
     check_logits(logits, support.bins)
-    if target.shape != logits.shape[:-1]:
+    if target.shape != samples:
         raise ValueError(
-            f"target has shape {tuple(target.shape)}, logits {tuple(logits.shape)}: they must be [...] and [..., K]"
+            f"target has shape {tuple(target.shape)}, logits {tuple(logits.shape)}: it must be {tuple(samples)}"
         )
-    check_weight(weight, target.shape)
-    used_target = ignore_unweighted(target, weight, fill=support.lowest)
-    outside = check_target(used_target, support.lowest, support.highest, out_of_range)
-    log_probabilities = log_softmax(ignore_unweighted(logits, weight))
-    probs = target_probabilities(used_target, support, projection, dtype=log_probabilities.dtype)
-    loss = cross_entropy(log_probabilities, probs)
-    reduced = reduce_loss(loss, weight, reduction)
-    if not return_stats:
-        return reduced
-    return reduced, _stats(logits.detach(), target, support, loss.detach(), outside)
-
-
-def check_target(target: torch.Tensor, lowest: float, highest: float, out_of_range: OutOfRange) -> torch.Tensor:
-    """Which targets ``[...]`` lie outside ``[lowest, highest]``, as bool; raises ValueError as `hl_gauss_loss` says."""
-    if out_of_range not in ("clamp", "error"):
-        raise ValueError(f"out_of_range is {out_of_range!r}: it must be 'clamp' or 'error'")
-    if not target.dtype.is_floating_point:
-        raise ValueError(f"target has dtype {target.dtype}: it must be floating, values and not bin numbers")
-    if target.requires_grad:
-        raise ValueError("target requires a gradient: targets are constants, detach it")
-    may_wait = out_of_range == "error" or target.device.type == "cpu"
-    if may_wait and bool(torch.isnan(target).any()):
-        raise ValueError(f"target has {int(torch.isnan(target).sum())} NaN of {target.numel()}")
-    outside = (target < lowest) | (target > highest)
-    if out_of_range == "error" and bool(outside.any()):
-        worst = target[outside]
-        raise ValueError(
-            f"target has {worst.numel()} of {target.numel()} outside [{lowest}, {highest}], such as {worst[0].item()}: "
-            f"widen vmin and vmax, or pass out_of_range='clamp'"
+    device = logits.device
+    if target.device != device:
+        raise ValueError(f"target is on {target.device} and logits on {device}: both must be on one device")
+    check_target_kind(target, out_of_range)
+    check_weight(weight, samples)
+    _check_choices(projection, reduction)
+    kernels = choose(impl, logits)
+    on_cpu = device.type == "cpu"
+    if out_of_range == "error" and not (on_cpu or validate):
+        raise ValueError("out_of_range is 'error' on CUDA: pass validate=True, as the check makes the host wait")
+    if kernels is None or target.numel() == 0:
+        loss, stats = hl_gauss_reference(
+            logits if index is None else chosen_rows(logits, index),
+            target,
+            support,
+            projection=projection,
+            weight=weight,
+            reduction=reduction,
+            out_of_range=out_of_range,
+            return_stats=return_stats,
         )
-    return outside
+        return loss if stats is None else (loss, stats)
+    if torch.compiler.is_compiling():
+        from .compiled import compiled_reduction, compiled_row_losses
 
-
-def _stats(
-    logits: torch.Tensor, target: torch.Tensor, support: Support, loss: torch.Tensor, outside: torch.Tensor
-) -> HLGaussStats:
-    log_probabilities = log_softmax(logits)
-    probabilities = log_probabilities.exp()
-    value = support.expectation(probabilities)
-    return HLGaussStats(
-        loss=loss,
-        value=value,
-        td_error=value - target.to(value.dtype).clamp(support.lowest, support.highest),
-        entropy=cross_entropy(log_probabilities, probabilities),
-        logsumexp=torch.logsumexp(logits.to(value.dtype), -1),
-        clipped=outside.sum(),
+        flat = None if weight is None else weight.reshape(-1)
+        parts = compiled_row_losses(
+            logits.reshape(-1, support.bins),
+            index,
+            (target.reshape(-1), None, None, None),
+            flat,
+            support,
+            (projection, out_of_range, validate, impl),
+            return_stats,
+        )
+        loss = compiled_reduction(parts[0], flat, reduction)
+        loss = loss.reshape(samples) if reduction == "none" else loss
+        if not return_stats:
+            return loss
+        return loss, stats_from_rows(
+            parts[0].detach(), RowStats(*parts[1:]), support, target.reshape(-1), flat, -1, samples
+        )
+    if validate and not on_cpu:
+        check_values(target, weight, support, out_of_range)
+    used = target if target.dim() == 1 else target.reshape(-1)
+    call = RowCall(
+        kernels,
+        index,
+        scalar_targets(used, support, projection),
+        weight if weight is None or weight.dim() == 1 else weight.reshape(-1),
+        reduction,
+        return_stats,
+        centres_for(support, logits.device) if return_stats else None,
     )
+    loss = fused_loss(logits if logits.dim() == 2 else logits.reshape(-1, logits.shape[-1]), call)
+    if on_cpu and (call.nan != 0 or (out_of_range == "error" and call.clipped != 0) or support.transform):
+        check_values(target, weight, support, out_of_range)
+    if reduction == "none" and target.dim() != 1:
+        loss = loss.reshape(samples)
+    if not return_stats:
+        return loss
+    assert call.loss is not None
+    assert call.seen is not None
+    counted = call.clipped if not support.transform else -1
+    return loss, stats_from_rows(call.loss, call.seen, support, used, call.weight, counted, samples)
+
+
+@lru_cache(maxsize=16)
+def _check_choices(projection: Projection, reduction: Reduction) -> None:
+    check_reduction(reduction)
+    check_projection(projection)
+
+
+def check_values(target: torch.Tensor, weight: torch.Tensor | None, support: Support, out_of_range: OutOfRange) -> None:
+    """Raise ValueError for targets ``[...]`` of non-zero weight that are NaN, or outside under ``"error"``."""
+    used = target if weight is None else target[weight != 0]
+    nan = torch.isnan(used)
+    if bool(nan.any()):
+        raise ValueError(f"target has {int(nan.sum())} NaN of {target.numel()}")
+    outside = (used < support.lowest) | (used > support.highest)
+    if out_of_range == "error" and bool(outside.any()):
+        raise_outside(used, outside, support.lowest, support.highest)
+
+
+def stats_from_rows(
+    loss: torch.Tensor,
+    seen: RowStats,
+    support: Support,
+    target: torch.Tensor,
+    weight: torch.Tensor | None,
+    clipped: int,
+    samples: torch.Size,
+) -> HLGaussStats:
+    """A kernel's stats in units of value; ``clipped`` is -1 where it did not count."""
+    value = value_of_mean(seen.mean, support)
+    if clipped >= 0:
+        count = torch.full((), clipped, dtype=torch.int64, device=loss.device)
+    else:
+        outside = (target < support.lowest) | (target > support.highest)
+        count = (outside if weight is None else outside & (weight != 0)).sum()
+    td_error = value - target.to(value.dtype).clamp(support.lowest, support.highest)
+    parts = [loss, value, td_error, seen.entropy, seen.logsumexp, count]
+    if len(samples) != 1:
+        parts[:5] = [part.reshape(samples) for part in parts[:5]]
+    return HLGaussStats(*parts)
+
+
+def value_of_mean(mean: torch.Tensor, support: Support) -> torch.Tensor:
+    """Values ``[P]`` from `RowStats.mean`."""
+    if support.transform == "symexp":
+        return mean
+    middle = (support.first_centre + support.last_centre) / 2
+    return support.from_grid(torch.add(torch.full_like(mean, middle), mean, alpha=support.width))
+
+
+@lru_cache(maxsize=64)
+def centres_for(support: Support, device: torch.device) -> torch.Tensor | None:
+    """Centres for `RowKernels.forward`, where values are not equally spaced on the grid."""
+    return support.centres(dtype=torch.float64, device=device) if support.transform == "symexp" else None

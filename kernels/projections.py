@@ -52,17 +52,42 @@ def target_probabilities(
         dtype = torch.float64 if target.dtype == torch.float64 else torch.float32
     if dtype not in (torch.float32, torch.float64):
         raise ValueError(f"dtype is {dtype}: it must be torch.float32 or torch.float64")
+    return masses(bin_position(target, support, projection), projection, support.bins, support.sigma_ratio, dtype)
+
+
+def bin_position(target: torch.Tensor, support: Support, projection: Projection) -> torch.Tensor:
+    """Where targets ``[...]`` lie, in bins, float64, clamped to the range.
+
+    Counted from the first edge, or with ``"two_hot"`` from the first centre, and then such that sharing by distance
+    keeps the mean.
+
+    Raises:
+        ValueError: the projection is unknown.
+    """
+    check_projection(projection)
     value = target.double().clamp(support.lowest, support.highest)
+    if projection == "two_hot":
+        return _mean_preserving_position(value, support)
+    return (_grid_position(value, support) + 0.5).clamp(0, support.bins)
+
+
+def masses(
+    position: torch.Tensor, projection: Projection, bins: int, sigma_ratio: float, dtype: torch.dtype
+) -> torch.Tensor:
+    """Probabilities ``[..., K]`` of targets at positions ``[...]`` of `bin_position`."""
     match projection:
         case "hl_gauss":
-            position = (_grid_position(value, support) + 0.5).clamp(0, support.bins)
-            return _gaussian_mass(position, support, dtype)
+            return _gaussian_mass(position, bins, sigma_ratio, dtype)
         case "two_hot":
-            return _hat(_mean_preserving_position(value, support), support.bins, dtype)
+            return _hat(position, bins, dtype)
         case "one_hot":
-            bin_above = torch.ceil(_grid_position(value, support) + 0.5)
-            return _hat((bin_above - 1).clamp(0, support.bins - 1), support.bins, dtype)
-    raise ValueError(f"projection is {projection!r}: it must be 'hl_gauss', 'two_hot' or 'one_hot'")
+            return _hat((torch.ceil(position) - 1).clamp(0, bins - 1), bins, dtype)
+
+
+def check_projection(projection: str) -> None:
+    """Raise ValueError unless it is one."""
+    if projection not in ("hl_gauss", "two_hot", "one_hot"):
+        raise ValueError(f"projection is {projection!r}: it must be 'hl_gauss', 'two_hot' or 'one_hot'")
 
 
 def project_categorical(
@@ -125,7 +150,7 @@ def _hat(position: torch.Tensor, bins: int, dtype: torch.dtype) -> torch.Tensor:
     return (1 - (position.unsqueeze(-1) - k).abs()).clamp(min=0).to(dtype)
 
 
-def _gaussian_mass(position: torch.Tensor, support: Support, dtype: torch.dtype) -> torch.Tensor:
+def _gaussian_mass(position: torch.Tensor, bins: int, sigma_ratio: float, dtype: torch.dtype) -> torch.Tensor:
     """HL-Gauss probabilities ``[..., K]`` from positions in bins from the first edge.
 
     Distances to edges are taken as integers minus a fraction, which float32 holds without cancellation at any K. The
@@ -134,8 +159,8 @@ def _gaussian_mass(position: torch.Tensor, support: Support, dtype: torch.dtype)
     """
     cell = torch.floor(position)
     fraction = (position - cell).to(dtype).unsqueeze(-1)
-    k = torch.arange(support.bins + 1, dtype=torch.float64, device=position.device)
-    u = ((k - cell.unsqueeze(-1)).to(dtype) - fraction) / support.sigma_ratio
+    k = torch.arange(bins + 1, dtype=torch.float64, device=position.device)
+    u = ((k - cell.unsqueeze(-1)).to(dtype) - fraction) / sigma_ratio
     tail = torch.special.erfc(u.abs() * math.sqrt(0.5)) / 2
     left, right = tail[..., :-1], tail[..., 1:]
     beside = (left - right).abs()

@@ -10,16 +10,16 @@ test suite holds all three to the plain reference of `reference`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Protocol, TypeAlias
+from functools import lru_cache
+from typing import NamedTuple, Protocol, TypeAlias
 
 import torch
 
-from .projections import Projection
+from .projections import Projection, bin_position
+from .support import Support
 
 
-@dataclass(frozen=True)
-class ScalarTargets:
+class ScalarTargets(NamedTuple):
     """Scalar targets, ready to be projected: everything that a kernel must know of a `Support`.
 
     The *position* of a target, in bins, is ``(clamp(target, lowest, highest) - origin) / width`` in float64, again
@@ -53,8 +53,7 @@ class ScalarTargets:
     width: float
 
 
-@dataclass(frozen=True)
-class DistributionTargets:
+class DistributionTargets(NamedTuple):
     """Target distributions, and optionally the Bellman update that moves them first (C51).
 
     Without ``reward`` the targets are ``probs`` themselves. With it bin k's mass goes to position
@@ -81,8 +80,26 @@ class DistributionTargets:
 RowTargets: TypeAlias = ScalarTargets | DistributionTargets
 
 
-@dataclass(frozen=True)
-class RowStats:
+def scalar_targets(target: torch.Tensor, support: Support, projection: Projection) -> ScalarTargets:
+    """Targets ``[P]`` in units of value, made ready for a kernel.
+
+    Targets of a transformed support become positions here: kernels know equal widths alone.
+    """
+    if support.transform:
+        position = bin_position(target, support, projection)
+        return ScalarTargets(
+            position, projection, support.bins, support.sigma_ratio, 0.0, float(support.bins), 0.0, 1.0
+        )
+    return ScalarTargets(target, projection, *_grid(support, projection))
+
+
+@lru_cache(maxsize=256)
+def _grid(support: Support, projection: Projection) -> tuple[int, float, float, float, float, float]:
+    origin = support.first_centre if projection == "two_hot" else support.first_centre - support.width / 2
+    return support.bins, support.sigma_ratio, support.lowest, support.highest, origin, support.width
+
+
+class RowStats(NamedTuple):
     """What a pass over the rows sees besides the loss: float32 ``[P]``, weights not applied.
 
     Attributes:
@@ -99,25 +116,27 @@ class RowStats:
     target_mean: torch.Tensor | None = None
 
 
-@dataclass(frozen=True)
-class RowResult:
+class RowResult(NamedTuple):
     """What a forward pass gives.
 
     Attributes:
         loss: float32 ``[P]``: the cross-entropy of each sample in nats, weights **not** applied; 0 where the weight is
-            0. ``-sum_k p_k log q_k`` where ``p_k = 0`` counts 0, also for a logit of minus infinity.
+            0. ``-sum_k p_k log q_k`` where ``p_k = 0`` counts 0, also for a logit of minus infinity. May be None where
+            only the total was wanted.
         gradient: None, or the gradient of ``sum_i coefficient * weight_i * loss_i``, in the logits' dtype and shape:
             rows ``coefficient * weight_i * (q - p)``, formed in float32 and rounded once. With an index, rows that
             nobody reads are 0, and rows read by several samples have the sum of theirs, added in the order of samples.
             Exactly 0 where the weight is 0, whatever the logits and targets are.
         stats: None, or as asked.
+        total: None, or 0-d float32: ``coefficient * sum_i weight_i * loss_i``, the same whatever the number of threads.
         clipped: scalars with non-zero weight outside ``[lowest, highest]``; -1 where the backend does not count.
         nan: scalars with non-zero weight that are NaN; -1 where the backend does not count.
     """
 
-    loss: torch.Tensor
+    loss: torch.Tensor | None
     gradient: torch.Tensor | None
     stats: RowStats | None
+    total: torch.Tensor | None = None
     clipped: int = -1
     nan: int = -1
 
@@ -133,23 +152,26 @@ class RowKernels(Protocol):
     and a negative one (a sample to leave out) comes with weight 0 and is not read.
     """
 
-    @staticmethod
     def forward(
+        self,
         logits: torch.Tensor,
         index: torch.Tensor | None,
         targets: RowTargets,
         weight: torch.Tensor | None,
         coefficient: float,
-        *,
         gradient: bool,
         stats: bool,
+        only_total: bool = False,
         centres: torch.Tensor | None = None,
     ) -> RowResult:
-        """Loss, and if asked gradient and stats, in one pass. ``weight``: ``[P]`` floating."""
+        """Loss, and if asked gradient and stats, in one pass.
+
+        ``weight``: ``[P]`` floating. ``only_total``: whether a backend that gives a total may leave out the losses.
+        """
         ...
 
-    @staticmethod
     def gradient(
+        self,
         logits: torch.Tensor,
         index: torch.Tensor | None,
         targets: RowTargets,
@@ -162,7 +184,6 @@ class RowKernels(Protocol):
         """
         ...
 
-    @staticmethod
-    def scale_(gradient: torch.Tensor, upstream: torch.Tensor) -> None:
+    def scale_(self, gradient: torch.Tensor, upstream: torch.Tensor) -> None:
         """Multiply a gradient in place by a 0-d factor: no memory is touched where it is 1, and no host ever waits."""
         ...

@@ -39,12 +39,12 @@ def forward(
     targets: RowTargets,
     weight: torch.Tensor | None,
     coefficient: float,
-    *,
     gradient: bool,
     stats: bool,
+    only_total: bool = False,
     centres: torch.Tensor | None = None,
 ) -> RowResult:
-    """See `isogon.kernels.rows.RowKernels`. Targets are not counted: ``clipped`` and ``nan`` are -1.
+    """See `isogon.kernels.rows.RowKernels`. There is no total, and targets are not counted.
 
     Samples of weight 0 are not read, and their stats are 0.
     """

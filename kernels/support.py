@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 import torch
@@ -75,32 +76,40 @@ class Support:
                 f"units, of which {_LARGEST_SYMLOG} is the largest that float32 can expand"
             )
 
-    @property
+    def __hash__(self) -> int:
+        return self._hash
+
+    @cached_property
+    def _hash(self) -> int:
+        # Supports are keys of caches on paths where a microsecond counts.
+        return hash((self.vmin, self.vmax, self.bins, self.sigma_ratio, self.anchor, self.transform))
+
+    @cached_property
     def width(self) -> float:
         """Width of a bin, in grid units."""
         return (self.vmax - self.vmin) / (self.bins if self.anchor == "edges" else self.bins - 1)
 
-    @property
+    @cached_property
     def sigma(self) -> float:
         """Standard deviation of HL-Gauss targets, in grid units."""
         return self.sigma_ratio * self.width
 
-    @property
+    @cached_property
     def first_centre(self) -> float:
         """Centre of bin 0, in grid units."""
         return self.vmin + self.width / 2 if self.anchor == "edges" else self.vmin
 
-    @property
+    @cached_property
     def last_centre(self) -> float:
         """Centre of bin K - 1, in grid units."""
         return self.vmax - self.width / 2 if self.anchor == "edges" else self.vmax
 
-    @property
+    @cached_property
     def lowest(self) -> float:
         """Lowest target that is not clamped: ``vmin``, in units of value."""
         return self._expand(self.vmin)
 
-    @property
+    @cached_property
     def highest(self) -> float:
         """Highest target that is not clamped: ``vmax``, in units of value."""
         return self._expand(self.vmax)

@@ -19,6 +19,9 @@ from ...kernels import Support
 Hidden: TypeAlias = torch.Tensor | Mapping[str, torch.Tensor]
 """What a torso gives a head: features ``[B, D]``, or a mapping with them as ``"features"`` and more for a scorer."""
 
+Layer: TypeAlias = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
+"""Features ``[B, D]``, and the weight ``[A, W, D]`` and bias ``[A, W]`` that make outputs ``[B, A, W]`` of them."""
+
 Decode: TypeAlias = Callable[[torch.Tensor], torch.Tensor]
 """Outputs ``[..., W]`` to values ``[...]``."""
 
@@ -60,6 +63,10 @@ class Form(nn.Module, ABC):
     def logits_shared(self, hidden: Hidden, actions: torch.Tensor) -> torch.Tensor:
         """Outputs ``[B, M, W]`` of every state with the same ``actions [M]`` int64."""
 
+    def layer(self, hidden: Hidden) -> Layer | None:
+        """The linear layer that gives all outputs, if they come from one: (features, weight, bias)."""
+        return None
+
     @abstractmethod
     def values(self, hidden: Hidden, decode: Decode) -> torch.Tensor:
         """Values ``[B, A]``, decoded some actions at a time.
@@ -94,6 +101,10 @@ class FullMap(Form):
         self.width = width
         self.weight = nn.Parameter(_normal((actions, width, features), scale / math.sqrt(features), generator))
         self.bias = nn.Parameter(torch.zeros(actions, width))
+
+    def layer(self, hidden: Hidden) -> Layer:
+        """Features ``[B, D]``, weight and bias; see `Form`."""
+        return features(hidden), self.weight, self.bias
 
     def logits(self, hidden: Hidden, row: torch.Tensor, action: torch.Tensor) -> torch.Tensor:
         """Outputs ``[P, W]``; see `Form`."""

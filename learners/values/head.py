@@ -10,8 +10,13 @@ from dataclasses import replace
 import torch
 from torch import nn
 
-from .forms import Form, Hidden
+from ...kernels import q_chosen, q_max, q_values
+from .forms import Form, Hidden, Layer
 from .kinds import CategoricalTarget, HeadLoss, Kind, Target
+
+
+_FEW_OUTPUTS = 2**20
+"""Outputs of all states and actions that may be in memory: 4 MiB of float32."""
 
 
 class ValueHead(nn.Module):
@@ -78,11 +83,17 @@ class ValueHead(nn.Module):
             raise ValueError(f"target has shape {tuple(target.shape)} and row {tuple(row.shape)}: both must be [P]")
         if weight is not None and weight.shape != row.shape:
             raise ValueError(f"weight has shape {tuple(weight.shape)} and row {tuple(row.shape)}: both must be [P]")
-        logits = self.form.logits(hidden, row, action)
         if self.scale is None:
-            return self.kind.loss(logits, target, weight)
-        loss = self.kind.loss(logits, _divided(target, self.scale), weight)
+            return self._loss(hidden, row, action, target, weight)
+        loss = self._loss(hidden, row, action, _divided(target, self.scale), weight)
         return replace(loss, value=loss.value * self.scale, td_error=loss.td_error * self.scale)
+
+    def _loss(
+        self, hidden: Hidden, row: torch.Tensor, action: torch.Tensor, target: Target, weight: torch.Tensor | None
+    ) -> HeadLoss:
+        layer = self.form.layer(hidden)
+        loss = None if layer is None else self.kind.layer_loss(layer, row, action, target, weight)
+        return self.kind.loss(self.form.logits(hidden, row, action), target, weight) if loss is None else loss
 
     def value(self, logits: torch.Tensor) -> torch.Tensor:
         """Outputs ``[..., W]`` of the form to values ``[...]``."""
@@ -100,14 +111,22 @@ class ValueHead(nn.Module):
 
     def values(self, hidden: Hidden) -> torch.Tensor:
         """Values ``[B, A]`` of all actions. Under `torch.no_grad`, outputs ``[B, A, K]`` are never whole in memory."""
-        return self.form.values(hidden, self.value)
+        layer = self._fusible_layer(hidden)
+        if layer is None or self.kind.support is None:
+            return self.form.values(hidden, self.value)
+        return self._in_units_of_return(q_values(*layer, self.kind.support))
 
     def values_at(self, hidden: Hidden, action: torch.Tensor) -> torch.Tensor:
         """Values ``[B, M]`` of each state's own actions ``[B, M]`` int64."""
         _check_index("action", action, 2)
         states, candidates = action.shape
         row = torch.arange(states, device=action.device).repeat_interleave(candidates)
-        return self.value(self.form.logits(hidden, row, action.flatten())).reshape(states, candidates)
+        layer = self._fusible_layer(hidden)
+        if layer is not None and self.kind.support is not None:
+            values = self._in_units_of_return(q_chosen(*layer, row, action.flatten(), self.kind.support))
+        else:
+            values = self.value(self.form.logits(hidden, row, action.flatten()))
+        return values.reshape(states, candidates)
 
     def values_shared(self, hidden: Hidden, actions: torch.Tensor) -> torch.Tensor:
         """Values ``[B, M]`` of the same actions ``[M]`` int64 in every state."""
@@ -134,6 +153,11 @@ class ValueHead(nn.Module):
         Raises:
             ValueError: legal has another shape or dtype, or a state has no legal action.
         """
+        layer = self._fusible_layer(hidden)
+        if layer is not None and self.kind.support is not None:
+            _check_legal(legal, (layer[0].shape[0], layer[1].shape[0]))
+            value, best = q_max(*layer, self.kind.support, legal=legal)
+            return self._in_units_of_return(value), best
         preference, action = self._preferences(hidden, legal).max(1, keepdim=True)
         return self.form.values_of(hidden, preference, self.value).squeeze(1), action.squeeze(1)
 
@@ -154,22 +178,36 @@ class ValueHead(nn.Module):
             values = values.masked_fill(~legal.gather(1, action), -torch.inf)
         return values, action
 
+    def _fusible_layer(self, hidden: Hidden) -> Layer | None:
+        """The layer whose values kernels tell without outputs in memory: no gradient is wanted, and outputs are many.
+
+        Few outputs are sooner made than avoided.
+        """
+        layer = None if torch.is_grad_enabled() else self.form.layer(hidden)
+        if layer is None or layer[0].shape[0] * layer[2].numel() <= _FEW_OUTPUTS:
+            return None
+        return layer
+
     def _in_units_of_return(self, normalised: torch.Tensor) -> torch.Tensor:
         return normalised if self.scale is None else normalised * self.scale.to(normalised)
 
     def _preferences(self, hidden: Hidden, legal: torch.Tensor | None) -> torch.Tensor:
         """What ranks the actions, ``[B, A]``, -inf for illegal ones."""
         preferences = self.form.preferences(hidden, self.value)
+        _check_legal(legal, (preferences.shape[0], preferences.shape[1]))
         if legal is None:
             return preferences
-        if legal.shape != preferences.shape or legal.dtype != torch.bool:
-            raise ValueError(
-                f"legal is {legal.dtype} {tuple(legal.shape)}: it must be torch.bool {tuple(preferences.shape)}"
-            )
-        without = ~legal.any(1)
-        if bool(without.any()):
-            raise ValueError(f"legal has no action in {int(without.sum())} of {len(without)} states")
         return preferences.masked_fill(~legal, -torch.inf)
+
+
+def _check_legal(legal: torch.Tensor | None, shape: tuple[int, int]) -> None:
+    if legal is None:
+        return
+    if legal.shape != shape or legal.dtype != torch.bool:
+        raise ValueError(f"legal is {legal.dtype} {tuple(legal.shape)}: it must be torch.bool {shape}")
+    without = ~legal.any(1)
+    if bool(without.any()):
+        raise ValueError(f"legal has no action in {int(without.sum())} of {len(without)} states")
 
 
 def _divided(target: Target, scale: torch.Tensor) -> Target:

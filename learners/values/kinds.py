@@ -13,9 +13,9 @@ from typing import TypeAlias
 
 import torch
 
-from ...kernels import OutOfRange, Projection, Support, categorical_loss, hl_gauss_loss, project_categorical
-from ...kernels.cross_entropy import ignore_unweighted, log_softmax
-from ...kernels.hl_gauss import check_target
+from ...kernels import OutOfRange, Projection, Support, categorical_loss, hl_gauss_loss, hl_gauss_q_loss
+from ...kernels.cross_entropy import check_target, ignore_unweighted, log_softmax
+from .forms import Layer
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,9 @@ class CategoricalTarget:
     discount: torch.Tensor
     probabilities: torch.Tensor
 
+
+_DENSE_OUTPUTS_PER_PAIR = 4
+"""Up to this many (state, action) outputs for each wanted pair, one product for all is faster than one an action."""
 
 Target: TypeAlias = torch.Tensor | CategoricalTarget
 """Values ``[P]``, or for C51 a distribution."""
@@ -77,6 +80,12 @@ class Kind(ABC):
     def loss(self, logits: torch.Tensor, target: Target, weight: torch.Tensor | None) -> HeadLoss:
         """The loss of outputs ``[P, W]``. Raises ValueError for targets that the kind cannot learn from."""
 
+    def layer_loss(
+        self, layer: Layer, row: torch.Tensor, action: torch.Tensor, target: Target, weight: torch.Tensor | None
+    ) -> HeadLoss | None:
+        """The loss of P pairs straight from the last layer, if that is cheaper than making their outputs first."""
+        return None
+
 
 class Binned(Kind):
     """Outputs are the logits of a distribution over the support's bins; the value is its expectation."""
@@ -117,6 +126,32 @@ class Categorical(Binned):
             reduction="none",
             out_of_range=self.out_of_range,
             return_stats=True,
+            validate=self.out_of_range == "error",
+        )
+        return HeadLoss(loss, stats.value, stats.td_error, stats.clipped)
+
+    def layer_loss(
+        self, layer: Layer, row: torch.Tensor, action: torch.Tensor, target: Target, weight: torch.Tensor | None
+    ) -> HeadLoss | None:
+        """The loss of P pairs; see `Kind`. Outputs of other actions are never made."""
+        hidden, layer_weight, bias = layer
+        few_actions = hidden.shape[0] * layer_weight.shape[0] <= _DENSE_OUTPUTS_PER_PAIR * row.shape[0]
+        if few_actions or not isinstance(target, torch.Tensor):
+            return None
+        loss, stats = hl_gauss_q_loss(
+            hidden,
+            layer_weight,
+            bias,
+            row,
+            action,
+            target,
+            self.support,
+            projection=self.projection,
+            sample_weight=weight,
+            reduction="none",
+            out_of_range=self.out_of_range,
+            return_stats=True,
+            validate=self.out_of_range == "error",
         )
         return HeadLoss(loss, stats.value, stats.td_error, stats.clipped)
 
@@ -143,14 +178,17 @@ class C51(Categorical):
             self.support.highest,
             self.out_of_range,
         )
-        projected = project_categorical(target.reward, target.discount, target.probabilities, self.support)
-        value = self.value(logits.detach())
-        return HeadLoss(
-            loss=categorical_loss(logits, projected, weight=weight, reduction="none"),
-            value=value,
-            td_error=value - self.support.expectation(projected.to(value.dtype)),
-            clipped=outside.sum(),
+        loss, stats = categorical_loss(
+            logits,
+            target.probabilities,
+            support=self.support,
+            reward=target.reward,
+            discount=target.discount,
+            weight=weight,
+            reduction="none",
+            return_stats=True,
         )
+        return HeadLoss(loss, stats.value, stats.td_error, outside.sum())
 
 
 @dataclass(frozen=True)

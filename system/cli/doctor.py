@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 _LABELS = {
     "cpu": "processor",
     "torch_threads": "torch threads",
-    "kernel_backend": "kernel backend",
+    "kernel_backend_cpu": "kernels, CPU",
+    "kernel_backend_cuda": "kernels, CUDA",
     "ray_address": "cluster",
     "ray_auth_mode": "authentication",
     "free_memory_bytes": "free memory",

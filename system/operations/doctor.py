@@ -182,7 +182,21 @@ def _threads(torch: Any) -> Fact:
 
 
 def _kernels() -> list[Fact]:
-    return [Fact("kernels", "kernel_backend", "torch", "torch, the only one there is")]
+    try:
+        from ...kernels import backends
+    except ImportError:
+        # torch is missing, and has been told of.
+        return []
+    told = backends.describe()
+    facts = []
+    for device, name in (("cpu", "native"), ("cuda", "triton")):
+        if device in told:
+            missing = backends.why_not(name)
+            if missing is None:
+                facts.append(Fact("kernels", f"kernel_backend_{device}", name, told[device]))
+            else:
+                facts.append(Fact("kernels", f"kernel_backend_{device}", "torch", told[device], "note", missing))
+    return facts
 
 
 def _ray() -> list[Fact]:

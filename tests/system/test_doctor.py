@@ -51,7 +51,7 @@ def test_this_installation_lacks_nothing(tmp_path: Path) -> None:
     assert {"isogon", "python", "torch", "numpy", "ray", "gymnasium", "cpu", "cores", "cuda", "torch_threads"} < set(
         names
     )
-    assert {"kernel_backend", "ray_address", "free_memory_bytes", "free_disk_bytes"} < set(names)
+    assert {"kernel_backend_cpu", "ray_address", "free_memory_bytes", "free_disk_bytes"} < set(names)
     assert found("torch", tmp_path).value == torch.__version__
     assert found("torch_threads", tmp_path).value == torch.get_num_threads()
     assert all(bool(fact.remedy) == (fact.status != "ok") for fact in facts)
