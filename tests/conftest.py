@@ -13,7 +13,10 @@ torch.set_num_threads(1)
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 pytest.register_assert_rewrite(
-    "tests.actors.environment_suite", "tests.actors.pool_suite", "tests.schedulers.scheduler_suite"
+    "tests.actors.environment_suite",
+    "tests.actors.pool_suite",
+    "tests.kernels.row_checks",
+    "tests.schedulers.scheduler_suite",
 )
 
 

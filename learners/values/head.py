@@ -14,7 +14,6 @@ from ...kernels import q_chosen, q_max, q_values
 from .forms import Form, Hidden, Layer
 from .kinds import CategoricalTarget, HeadLoss, Kind, Target
 
-
 _FEW_OUTPUTS = 2**20
 """Outputs of all states and actions that may be in memory: 4 MiB of float32."""
 
