@@ -50,11 +50,11 @@ INLINE vf v_load_where_mass(const float *row, int64_t first, vf mass) {
 INLINE vf v_where_mass(vf a, vf mass) {
     return _mm256_and_ps(_mm256_cmp_ps(mass, _mm256_setzero_ps(), _CMP_NEQ_UQ), a);
 }
-/* n floats, a multiple of 16, past the caches to an address aligned to 64 bytes. */
+/* n floats, a multiple of 16, past the caches to an address aligned to 64 bytes; seen by others after v_fence. */
 INLINE void v_stream(float *to, const float *from, int64_t n) {
     for (int64_t i = 0; i < n; i += 8) _mm256_stream_ps(to + i, _mm256_load_ps(from + i));
-    _mm_sfence();
 }
+INLINE void v_fence(void) { _mm_sfence(); }
 INLINE vf v_round(vf a) { return _mm256_round_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
 /* a * 2^n for whole n from -126 to 127; 0 below. */
 INLINE vf v_scale2(vf a, vf n) {

@@ -58,6 +58,7 @@ INLINE vf v_load_where_mass(const float *row, int64_t first, vf mass) {
 INLINE vf v_where_mass(vf a, vf mass) { return (vf)((vi)a & (vi)(mass != v_set(0))); }
 /* n floats; past the caches where there is a portable way, which there is not. */
 INLINE void v_stream(float *to, const float *from, int64_t n) { memcpy(to, from, (size_t)n * sizeof *to); }
+INLINE void v_fence(void) {}
 /* For |a| below 2^22. */
 INLINE vf v_round(vf a) { return (a + 12582912.0f) - 12582912.0f; }
 /* a * 2^n for whole n from -126 to 127; 0 below. */

@@ -6,9 +6,9 @@
 #include <Python.h>
 #include <math.h>
 #include <pthread.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "rows.h"
 
@@ -38,13 +38,18 @@ static int choose_instruction_set(const char *wanted) {
 }
 
 /* Bytes of logits and gradient from which on stores that bypass the caches pay: what does not stay in the last level
- * would only be fetched to be overwritten. Where its size is unknown, 32 MiB. */
+ * would only be fetched to be overwritten. It is the size of that level (sysconf gives the sum over a machine's), or
+ * 32 MiB where Linux does not tell. */
 static int64_t streaming_size(void) {
-    long last_level = 0;
-#ifdef _SC_LEVEL3_CACHE_SIZE
-    last_level = sysconf(_SC_LEVEL3_CACHE_SIZE);
-#endif
-    return last_level > 0 ? last_level : 32L << 20;
+    static int64_t known = 0;
+    if (known) return known;
+    long kib = 0;
+    FILE *file = fopen("/sys/devices/system/cpu/cpu0/cache/index3/size", "r");
+    if (file) {
+        if (fscanf(file, "%ldK", &kib) != 1) kib = 0;
+        fclose(file);
+    }
+    return known = kib > 0 ? (int64_t)kib << 10 : 32L << 20;
 }
 
 /* Rows of fewer bins are kept in scratch between passes, see two_passes. The benchmark of the kernels compares both. */
@@ -88,6 +93,7 @@ static void *work(void *argument) {
         }
     }
     if (count) block_of_this_machine(job, sample, count, scratch, &mine->seen);
+    if (job->stream) block_of_this_machine(job, sample, 0, scratch, &mine->seen);
     free(scratch);
     return NULL;
 }
@@ -126,7 +132,7 @@ static int run(const rows_job *job, int64_t rows, int threads, rows_seen *seen) 
     for (int t = started; t < threads; t++) work(&shares[t]);
     for (int t = 1; t < started; t++) pthread_join(shares[t].thread, NULL);
     int failed = 0;
-    *seen = (rows_seen){0, 0};
+    *seen = (rows_seen){0};
     for (int t = 0; t < threads; t++) {
         failed |= shares[t].failed;
         seen->clipped += shares[t].seen.clipped;
@@ -199,7 +205,7 @@ static PyObject *forward(PyObject *self, PyObject *const *a, Py_ssize_t n) {
     job.block = rows_of_a_block(job.bins > 0 ? job.bins : 1);
     job.two_passes_from = two_passes_from;
     int64_t rows = PyLong_AsLongLong(a[3]);
-    job.stream = job.gradient && !job.accumulate && !job.index && job.logits_type == FLOAT32 &&
+    job.stream = job.plan && job.gradient && !job.index && job.logits_type == FLOAT32 && job.column_stride == 1 &&
                  (uintptr_t)job.gradient % 64 == 0 && 2 * job.samples * job.bins * 4 > streaming_size();
     float *total = pointer(a[19]);
     int threads = (int)PyLong_AsLong(a[26]);

@@ -60,9 +60,12 @@ typedef struct {
     const double *centres;                           /* or NULL */
 } rows_job;
 
-/* What one thread saw. */
+/* What one thread saw, and which finished gradient it still has to write out: `pending` floats, a multiple of 16. */
 typedef struct {
     int64_t clipped, nan;
+    float *pending_to;
+    const float *pending_from;
+    int64_t pending;
 } rows_seen;
 
 /* Most samples at a time; every vector width divides it. */
@@ -74,6 +77,8 @@ size_t rows_zeroed_floats(const rows_job *job);
 
 /* Works on `count` <= job->block samples. The scratch's first rows_zeroed_floats must be 0 before the first call. */
 typedef void rows_block(const rows_job *job, const int64_t *sample, int count, float *scratch, rows_seen *seen);
+
+/* A rows_block that is given no sample writes out what is pending. */
 
 rows_block rows_block_portable;
 #if defined(__x86_64__)

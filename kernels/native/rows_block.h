@@ -511,6 +511,13 @@ ISA static int sort_out(const rows_job *job, const int64_t *given, int count, in
 #define ENOUGH 9.3e-14f /* e^-30 */
 #define TOO_MUCH 2.3e17f /* e^40 */
 
+/* Share `part` of `parts` of what is pending, past the caches. */
+INLINE void write_out(rows_seen *seen, int part, int parts) {
+    int64_t lines = seen->pending / 16, first = lines * part / parts, end = lines * (part + 1) / parts;
+    v_stream(seen->pending_to + first * 16, seen->pending_from + first * 16, (end - first) * 16);
+    if (part + 1 == parts) seen->pending = 0;
+}
+
 ISA void NAMED(rows_block, SUFFIX)(const rows_job *shared_job, const int64_t *given, int count, float *scratch,
                                    rows_seen *seen) {
     const rows_job job = *shared_job; /* a copy of its own: no store may change it */
@@ -527,7 +534,11 @@ ISA void NAMED(rows_block, SUFFIX)(const rows_job *shared_job, const int64_t *gi
     row_sums sums ALIGNED;
 
     count = sort_out(&job, given, count, sample, weight);
-    if (!count) return;
+    if (!count) {
+        if (seen->pending) write_out(seen, 0, 1);
+        v_fence();
+        return;
+    }
     for (int r = 0; r < count; r++) {
         row[r] = job.index ? job.index[sample[r]] : sample[r];
         x[r] = logits_row(&job, row[r], parts.staged + r * stride);
@@ -540,7 +551,11 @@ ISA void NAMED(rows_block, SUFFIX)(const rows_job *shared_job, const int64_t *gi
     if (has_plan) {
 #define STEP(bins_whole, stats)                                                                                        \
     for (int r = 0; r < count; r++) {                                                                                  \
-        if (job.gradient && !job.stream) fetch_for_writing(job.gradient, row[r], row_bytes);                                          \
+        if (job.stream) {                                                                                              \
+            if (seen->pending) write_out(seen, r, count);                                                              \
+            fetch_for_reading(&job, row[r] + BLOCK);                                                                   \
+        } else if (job.gradient)                                                                                       \
+            fetch_for_writing(job.gradient, row[r], row_bytes);                                                        \
         exponentials(bins, bins_whole, x[r], NULL, 0, stats, parts.exps + r * stride, &parts, r);                      \
         window_masses(&plan, where.first[r], where.piece[r], where.argument[r], x[r], parts.masses + r * parts.window, \
                       parts.partial_p + r * V, parts.partial_px + r * V);                                              \
@@ -583,11 +598,9 @@ ISA void NAMED(rows_block, SUFFIX)(const rows_job *shared_job, const int64_t *gi
                         has_plan ? NULL : p[r]);
     if (!job.gradient) return;
 
-    /* While this block's gradient is written, the next block's logits are on their way. */
-    if (job.stream)
-        for (int r = 0; r < count; r++) fetch_for_reading(&job, row[r] + BLOCK);
-    /* Rows that lie side by side are streamed past the caches as one piece, where the whole would not fit into them. */
-    const int stream = job.stream && count == BLOCK;
+    /* Where the whole would not fit into the caches, rows that lie side by side go past them as one piece. It is written
+     * out bit by bit while the next block is computed: all at once would be waited for. */
+    const int stream = job.stream && row[count - 1] - row[0] == count - 1 && row[0] * bins % 16 == 0 && count * bins % 16 == 0;
     const int direct = job.logits_type == FLOAT32 && !job.accumulate && !stream;
     const int64_t staged_stride = stream ? bins : stride;
 #define DESTINATION (direct ? (float *)job.gradient + row[r] * bins : parts.staged + r * staged_stride)
@@ -602,7 +615,8 @@ ISA void NAMED(rows_block, SUFFIX)(const rows_job *shared_job, const int64_t *gi
         for (int r = 0; r < count; r++) dense_row(DESTINATION, bins, parts.exps + r * stride, by_e[r], p[r], by_p[r]);
 #undef DESTINATION
     if (stream)
-        v_stream((float *)job.gradient + row[0] * bins, parts.staged, BLOCK * bins);
+        seen->pending_to = (float *)job.gradient + row[0] * bins, seen->pending_from = parts.staged,
+        seen->pending = count * bins;
     else if (!direct)
         for (int r = 0; r < count; r++) deliver(&job, row[r], parts.staged + r * stride);
 }
