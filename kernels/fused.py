@@ -53,10 +53,14 @@ class RowCall:
     def run(self, logits: torch.Tensor, gradient: bool) -> torch.Tensor:
         """The forward pass over logits ``[N, K]``: the reduced loss."""
         weight, reduction = self.weight, self.reduction
+        whole = None
         if reduction == "mean" or (reduction == "weighted_mean" and weight is None):
             self.norm = logits.shape[0] if self.index is None else self.index.shape[0]
         elif reduction == "weighted_mean" and weight is not None:
-            self.weight = weight = weight / weight.sum()
+            weight = weight.to(torch.float64 if logits.dtype == torch.float64 else torch.float32)
+            whole = weight.sum()
+            # Weights that are all 0 are no shares of anything: the loss is NaN and the gradient 0.
+            self.weight = weight = (weight / whole).masked_fill(weight == 0, 0)
         loss, self.gradient, self.seen, total, self.clipped, self.nan = self.kernels.forward(
             logits,
             self.index,
@@ -69,11 +73,13 @@ class RowCall:
             self.centres,
         )
         self.loss = loss
-        if total is not None and reduction != "none":
-            return total
-        assert loss is not None
-        weighted = loss if weight is None else loss * weight.to(loss.dtype)
-        return weighted if reduction == "none" else weighted.sum() / self.norm
+        if total is None or reduction == "none":
+            assert loss is not None
+            weighted = loss if weight is None else loss * weight.to(loss.dtype)
+            if reduction == "none":
+                return weighted
+            total = weighted.sum() / self.norm
+        return total if whole is None else total * (whole / whole)
 
 
 def fused_loss(logits: torch.Tensor, call: RowCall) -> torch.Tensor:
@@ -88,7 +94,10 @@ class _FusedLoss(torch.autograd.Function):
     def forward(ctx: Any, logits: torch.Tensor, call: RowCall) -> torch.Tensor:
         # Gradients by row that are still to be multiplied row by row are read and written again. Where memory is what
         # costs, on a GPU, or where rows add up before, they are better made in the backward pass alone.
-        early = call.reduction != "none" or (call.index is None and logits.device.type == "cpu")
+        # float16 loses what is small before it is multiplied: there the gradient is only made early where that can be
+        # seen to be by 1.
+        on_cpu, exact = logits.device.type == "cpu", logits.dtype != torch.float16
+        early = call.index is None and on_cpu and exact if call.reduction == "none" else on_cpu or exact
         loss = call.run(logits, early)
         ctx.save_for_backward(logits)
         ctx.call = call
@@ -98,13 +107,15 @@ class _FusedLoss(torch.autograd.Function):
     def backward(ctx: Any, upstream: torch.Tensor) -> tuple[torch.Tensor, None]:
         call = ctx.call
         gradient = call.gradient
-        if gradient is None:
-            (logits,) = ctx.saved_tensors
+        (logits,) = ctx.saved_tensors
+        if gradient is None or (logits.dtype == torch.float16 and upstream.item() != 1):
             gradient = call.kernels.gradient(logits, call.index, call.targets, call.weight, upstream / call.norm)
         else:
             # Nobody else may hold it: then it becomes the parameter's gradient as it is, without a copy.
             call.gradient = None
             if call.reduction == "none":
+                if call.weight is not None:
+                    upstream = upstream.masked_fill(call.weight == 0, 0)
                 gradient.mul_(upstream.unsqueeze(-1))
             else:
                 call.kernels.scale_(gradient, upstream)

@@ -436,8 +436,8 @@ ISA static void again(const rows_job *job, const scratch_parts *parts, const flo
 /* Two-pass softmax (Dukhan & Ablavatski 2020, "Two-pass softmax algorithm", arXiv 2001.04438), for rows that are too
  * long to be kept: sums of exponentials are pairs m 2^n, which cannot overflow and merge by shifting the smaller one, so
  * that no maximum is needed and nothing is stored between the passes. Tells whether it could: logits beyond a million
- * are left to the other way. */
-#define BEYOND 1e6f
+ * are left to the other way; without fused multiply-adds, those for which n times 0.693359375 is rounded. */
+#define BEYOND (FUSED ? 1e6f : 2e4f)
 
 ISA static int two_passes(const rows_job *job, const float *x, int64_t first, int64_t piece, float argument, int lost,
                           float weight, int64_t sample, int64_t row, const scratch_parts *parts) {
@@ -456,7 +456,7 @@ ISA static int two_passes(const rows_job *job, const float *x, int64_t first, in
     v_store(m, mantissa), v_store(n, exponent);
     float top = n[0], sum = 0;
     for (int l = 1; l < V; l++) top = n[l] > top ? n[l] : top;
-    for (int l = 0; l < V; l++) sum += ldexpf(m[l], n[l] - top < -200 ? -200 : (int)(n[l] - top));
+    for (int l = 0; l < V; l++) sum += ldexpf(m[l], n[l] - top >= -200 ? (int)(n[l] - top) : -200);
     if (!(top > -1.4f * BEYOND && top < 1.4f * BEYOND)) return 0;
 
     float partial_p[V], partial_px[V], mass = 0, px = 0;
@@ -559,7 +559,7 @@ ISA void NAMED(rows_block, SUFFIX)(const rows_job *shared_job, const int64_t *gi
     if (unfit) {
         for (int r = 0; r < count; r++)
             if (!(sums.e[r] >= ENOUGH && sums.e[r] <= TOO_MUCH))
-                again(&job, &parts, x[r], has_plan ? NULL : p[r], where.first[r], r, &shift[r]);
+                again(&job, &parts, x[r], has_plan ? NULL : p[r], has_plan ? where.first[r] : 0, r, &shift[r]);
         sum_rows(&parts, stats, &sums);
     }
 
