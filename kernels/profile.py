@@ -37,7 +37,7 @@ class Profile:
     Attributes:
         place: what pieces cut: ``"cell"``, the place within the cell; ``"edge"``, the distance to the nearer edge
             times ``scale``, first all pieces for the lower edge and then as many for the upper, the last of each
-            holding everything farther; ``"bin"``, nothing: the whole mass lies in one bin.
+            for everything farther; ``"bin"``, nothing: the whole mass lies in one bin.
         before: bins of the window before the cell.
         scale: of the distance, for ``"edge"``.
         coefficients: ``[pieces, degree + 1, window]`` float32, contiguous.
@@ -82,10 +82,12 @@ def _narrow(sigma_ratio: float) -> Profile:
     distance = (_nodes() + 1 + 2 * torch.arange(pieces, dtype=torch.float64).unsqueeze(-1)) * (_REACH / pieces / 2)
     beyond = _tail(distance)
     nothing = torch.zeros_like(beyond)
-    crossed_below = torch.stack([beyond, 1 - beyond, nothing], -1)
-    crossed_above = torch.stack([nothing, 1 - beyond, beyond], -1)
-    mass = torch.cat([crossed_below, crossed_above])
-    return Profile("edge", 1, pieces / _REACH / sigma_ratio, _padded(_fit(mass)))
+    crossed_below = _fit(torch.stack([beyond, 1 - beyond, nothing], -1))
+    crossed_above = _fit(torch.stack([nothing, 1 - beyond, beyond], -1))
+    inside = torch.zeros(1, _DEGREE + 1, 3, dtype=torch.float64)
+    inside[0, 0, 1] = 1
+    coefficients = torch.cat([crossed_below, inside, crossed_above, inside])
+    return Profile("edge", 1, pieces / _REACH / sigma_ratio, _padded(coefficients))
 
 
 def _nodes() -> torch.Tensor:

@@ -106,7 +106,7 @@ static void *work(void *argument) {
 
 /* Partial sums, and masses with zeros around them. */
 size_t rows_zeroed_floats(const rows_job *job) {
-    return BLOCK * 5 * 16 + (size_t)job->block * (job->plan ? (size_t)job->plan->window + 32 : 0);
+    return BLOCK * 4 * 16 + (size_t)job->block * (job->plan ? (size_t)job->plan->window + 32 : 0);
 }
 
 size_t rows_scratch_floats(const rows_job *job) {
