@@ -94,10 +94,14 @@ class _FusedLoss(torch.autograd.Function):
     def forward(ctx: Any, logits: torch.Tensor, call: RowCall) -> torch.Tensor:
         # Gradients by row that are still to be multiplied row by row are read and written again. Where memory is what
         # costs, on a GPU, or where rows add up before, they are better made in the backward pass alone.
-        # float16 loses what is small before it is multiplied: there the gradient is only made early where that can be
-        # seen to be by 1.
-        on_cpu, exact = logits.device.type == "cpu", logits.dtype != torch.float16
-        early = call.index is None and on_cpu and exact if call.reduction == "none" else on_cpu or exact
+        # A gradient in half precision should be multiplied before it is rounded, not after, as float16 loses what is
+        # small. It is only made early if it will be multiplied by 1, which the CPU can see. bfloat16 on a GPU is
+        # rounded twice.
+        on_cpu, half = logits.device.type == "cpu", logits.dtype.itemsize == 2
+        if call.reduction == "none":
+            early = call.index is None and on_cpu and not half
+        else:
+            early = on_cpu or logits.dtype != torch.float16
         loss = call.run(logits, early)
         ctx.save_for_backward(logits)
         ctx.call = call
@@ -106,19 +110,19 @@ class _FusedLoss(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, upstream: torch.Tensor) -> tuple[torch.Tensor, None]:
         call = ctx.call
-        gradient = call.gradient
-        (logits,) = ctx.saved_tensors
-        if gradient is None or (logits.dtype == torch.float16 and upstream.item() != 1):
+        # Nobody else may hold it: then it becomes the parameter's gradient as it is, without a copy.
+        gradient, call.gradient = call.gradient, None
+        if gradient is not None and gradient.dtype.itemsize == 2 and gradient.device.type == "cpu":
+            gradient = gradient if upstream.item() == 1 else None
+        if gradient is None:
+            (logits,) = ctx.saved_tensors
             gradient = call.kernels.gradient(logits, call.index, call.targets, call.weight, upstream / call.norm)
+        elif call.reduction == "none":
+            if call.weight is not None:
+                upstream = upstream.masked_fill(call.weight == 0, 0)
+            gradient.mul_(upstream.unsqueeze(-1))
         else:
-            # Nobody else may hold it: then it becomes the parameter's gradient as it is, without a copy.
-            call.gradient = None
-            if call.reduction == "none":
-                if call.weight is not None:
-                    upstream = upstream.masked_fill(call.weight == 0, 0)
-                gradient.mul_(upstream.unsqueeze(-1))
-            else:
-                call.kernels.scale_(gradient, upstream)
+            call.kernels.scale_(gradient, upstream)
         if torch.is_grad_enabled():
             # once_differentiable would let a second derivative pass for 0 where the upstream gradient is a constant.
             gradient = NoSecondDerivative.apply(gradient, *ctx.saved_tensors)  # type: ignore[no-untyped-call]

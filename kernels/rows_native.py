@@ -118,7 +118,7 @@ def scale_(gradient: torch.Tensor, upstream: torch.Tensor) -> None:
 
 @lru_cache(maxsize=256)
 def _plan(constants: tuple[Projection, int, float, float, float, float, float]) -> tuple[Any, Profile]:
-    """What C is to know of the `ScalarTargets` with these constants, and the profile that it reads as long as it lives."""
+    """What C is to know of the `ScalarTargets` with these constants, and the profile that it reads by its address."""
     projection, bins, sigma_ratio, lowest, highest, origin, width = constants
     curve = profile(projection, sigma_ratio, bins)
     pieces, _, window = curve.coefficients.shape

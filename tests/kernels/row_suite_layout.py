@@ -146,7 +146,9 @@ class LayoutTraps:
         poisoned = problem.run(rows)
         same_bits(poisoned, result)
         kept = replace(problem, index=index[2:], target=problem.target[2:], probs=problem.probs[2:])
-        kept = replace(kept, discount=problem.discount[2:], weight=None if problem.weight is None else problem.weight[2:])
+        kept = replace(
+            kept, discount=problem.discount[2:], weight=None if problem.weight is None else problem.weight[2:]
+        )
         rest = kept.run(rows)
         assert torch.equal(rest.gradient, result.gradient)  # type: ignore[arg-type]
         assert result.loss is not None

@@ -89,10 +89,10 @@ class TargetTraps:
         marks = torch.cat([support.edges(dtype=torch.float64), support.centres(dtype=torch.float64)])
         target = torch.cat([marks + step * k for k in (-5.7, -5.5, -2, -0.7, 0, 0.7, 2, 5.5, 5.7)])
         implied = implied_probabilities(rows, scalars(target, support, "hl_gauss", self.device))
-        wanted = target_probabilities(target, support)
-        plain = target_probabilities(target, support, dtype=torch.float32)
+        exact = target_probabilities(target, support)
+        torchs = target_probabilities(target, support, dtype=torch.float32)
         assert (implied.sum(-1) - 1).abs().max() < 1e-6
-        assert (implied - wanted).abs().max() < 5e-7 + (plain - wanted).abs().max()
+        assert (implied - exact).abs().max() < 5e-7 + (torchs - exact).abs().max()
 
     @pytest.mark.parametrize("ratio", [1e-6, 1e-3])
     def test_4_without_width_a_gaussian_is_one_bin_or_half_of_two(self, rows: RowKernels, ratio: float) -> None:
