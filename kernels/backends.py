@@ -20,19 +20,24 @@ _MODULES = {"triton": "rows_triton", "native": "rows_native"}
 _PLACES = {"triton": "cuda", "native": "cpu"}
 
 
-def choose(impl: Impl, logits: torch.Tensor) -> RowKernels | None:
-    """The row kernels for some logits; None is the reference.
+def takes_reference(impl: Impl, dtype: torch.dtype) -> bool:
+    """Whether logits of a dtype go to the plain reference. Raises ValueError if the implementation is unknown."""
+    if impl == "auto":
+        return dtype == torch.float64
+    if impl not in ("reference", "torch", *_MODULES):
+        raise ValueError(f"impl is {impl!r}: it must be 'auto', 'triton', 'native', 'torch' or 'reference'")
+    return impl == "reference"
+
+
+def choose(impl: Impl, logits: torch.Tensor) -> RowKernels:
+    """The row kernels for some logits that do not go to the reference.
 
     Raises:
-        ValueError: the implementation is unknown, is not for these logits, or is not installed.
+        ValueError: the implementation is not for these logits, or is not installed.
     """
-    if impl == "auto":
-        return _automatic(logits.device.type, logits.dtype)
     device, dtype = logits.device.type, logits.dtype
-    if impl == "reference":
-        return None
-    if impl not in ("torch", *_MODULES):
-        raise ValueError(f"impl is {impl!r}: it must be 'auto', 'triton', 'native', 'torch' or 'reference'")
+    if impl == "auto":
+        return _automatic(device)
     if impl != "torch":
         if (missing := why_not(impl)) is not None:
             raise ValueError(f"impl is {impl!r}: {missing}")
@@ -44,9 +49,7 @@ def choose(impl: Impl, logits: torch.Tensor) -> RowKernels | None:
 
 
 @cache
-def _automatic(device: str, dtype: torch.dtype) -> RowKernels | None:
-    if dtype == torch.float64:
-        return None
+def _automatic(device: str) -> RowKernels:
     fitting = next((name for name, place in _PLACES.items() if place == device), None)
     return fitting_kernels(fitting) if fitting and why_not(fitting) is None else fitting_kernels("torch")
 

@@ -6,7 +6,7 @@ from typing import Literal, overload
 
 import torch
 
-from .backends import Impl, choose
+from .backends import Impl, choose, takes_reference
 from .cross_entropy import Reduction, check_logits, check_reduction, check_weight
 from .fused import RowCall, fused_loss
 from .hl_gauss import centres_for, value_of_mean
@@ -87,15 +87,15 @@ def categorical_loss(
     samples = logits.shape[:-1]
     check_weight(weight, samples)
     check_reduction(reduction)
-    kernels = choose(impl, logits)
-    if kernels is None or not samples.numel():
+    if takes_reference(impl, logits.dtype) or not samples.numel():
         loss, stats = categorical_reference(
             logits, probs, support, reward, discount, weight=weight, reduction=reduction, return_stats=return_stats
         )
         return loss if stats is None else (loss, stats)
     if support is not None and support.transform and reward is not None and discount is not None:
         # Kernels move equally spaced values alone.
-        probs, reward, discount = project_categorical(reward, discount, probs.float(), support), None, None
+        precise = probs.to(torch.float64 if logits.dtype == torch.float64 else torch.float32)
+        probs, reward, discount = project_categorical(reward, discount, precise, support), None, None
     bins = logits.shape[-1]
     origin, width = (support.first_centre, support.width) if support else (0.0, 1.0)
     flat = [part if part is None else part.reshape(-1) for part in (reward, discount, weight)]
@@ -116,7 +116,7 @@ def categorical_loss(
         row_loss, seen = parts[0].detach(), RowStats(*parts[1:]) if return_stats else None
     else:
         centres = centres_for(support, logits.device) if support and return_stats else None
-        call = RowCall(kernels, None, targets, flat[2], reduction, return_stats, centres)
+        call = RowCall(choose(impl, logits), None, targets, flat[2], reduction, return_stats, centres)
         loss = fused_loss(logits.reshape(-1, bins), call)
         seen = call.seen
         row_loss = loss if call.loss is None else call.loss

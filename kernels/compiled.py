@@ -15,7 +15,8 @@ import torch
 from .backends import Impl, choose
 from .cross_entropy import OutOfRange, Reduction, reduce_loss
 from .projections import Projection
-from .rows import DistributionTargets, RowKernels, RowTargets, scalar_targets
+from .rows import DistributionTargets, RowTargets, scalar_targets
+from .selection import check_rows
 from .support import Support
 
 
@@ -33,12 +34,14 @@ def _row_losses(
     stats: bool,
 ) -> list[torch.Tensor]:
     projection, out_of_range, validate, impl = choices.split()
-    kernels = _kernels(impl, logits)
+    kernels = choose(cast(Impl, impl), logits)
     bins = _support(tuple(support))
     if target is not None and (validate == "True" or logits.device.type == "cpu"):
         from .hl_gauss import check_values
 
         check_values(target, weight, bins, cast(OutOfRange, out_of_range))
+    if index is not None and (validate == "True" or logits.device.type == "cpu"):
+        check_rows(index, logits.shape[0])
     targets = _targets(target, probs, reward, discount, bins, cast(Projection, projection))
     centres = bins.centres(dtype=torch.float64, device=logits.device) if bins.transform == "symexp" else None
     result = kernels.forward(logits, index, targets, weight, 1.0, gradient=False, stats=stats, centres=centres)
@@ -62,7 +65,8 @@ def _(
 ) -> list[torch.Tensor]:
     samples = logits.shape[0] if index is None else index.shape[0]
     parts = 1 if not stats else 4 if probs is None else 5
-    return [logits.new_empty(samples, dtype=torch.float32) for _ in range(parts)]
+    dtype = torch.float64 if logits.dtype == torch.float64 else torch.float32
+    return [logits.new_empty(samples, dtype=dtype) for _ in range(parts)]
 
 
 @torch.library.custom_op("isogon::row_gradient", mutates_args=())
@@ -80,7 +84,9 @@ def _row_gradient(
 ) -> torch.Tensor:
     projection, _, _, impl = choices.split()
     targets = _targets(target, probs, reward, discount, _support(tuple(support)), cast(Projection, projection))
-    return _kernels(impl, logits).gradient(logits, index, targets, weight, upstream)
+    # The upstream gradient is that of losses without weights, so that it brings them along.
+    used = None if weight is None else (weight != 0).to(upstream.dtype)
+    return choose(cast(Impl, impl), logits).gradient(logits, index, targets, used, upstream)
 
 
 @_row_gradient.register_fake
@@ -137,10 +143,10 @@ def compiled_row_losses(
         stats: whether they are wanted.
     """
     flat = [*_flat(support)]
-    parts: list[torch.Tensor] = torch.ops.isogon.row_losses(
+    loss, *seen = torch.ops.isogon.row_losses(
         logits, index, *targets, weight, flat, " ".join(str(choice) for choice in choices), stats
     )
-    return parts
+    return [loss, *(part.detach() for part in seen)]
 
 
 def compiled_reduction(loss: torch.Tensor, weight: torch.Tensor | None, reduction: Reduction) -> torch.Tensor:
@@ -168,12 +174,6 @@ def _flat(support: Support) -> tuple[float, ...]:
 def _support(flat: tuple[float, ...]) -> Support:
     vmin, vmax, bins, sigma_ratio, anchor, transform = flat
     return Support(vmin, vmax, int(bins), sigma_ratio, _ANCHORS[int(anchor)], _TRANSFORMS[int(transform)])
-
-
-def _kernels(impl: str, logits: torch.Tensor) -> RowKernels:
-    kernels = choose(cast(Impl, impl), logits)
-    assert kernels is not None
-    return kernels
 
 
 def _targets(

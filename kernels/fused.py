@@ -53,10 +53,14 @@ class RowCall:
     def run(self, logits: torch.Tensor, gradient: bool) -> torch.Tensor:
         """The forward pass over logits ``[N, K]``: the reduced loss."""
         weight, reduction = self.weight, self.reduction
+        whole = None
         if reduction == "mean" or (reduction == "weighted_mean" and weight is None):
             self.norm = logits.shape[0] if self.index is None else self.index.shape[0]
         elif reduction == "weighted_mean" and weight is not None:
-            self.weight = weight = weight / weight.sum()
+            weight = weight.to(torch.float64 if logits.dtype == torch.float64 else torch.float32)
+            whole = weight.sum()
+            # Weights that are all 0 are no shares of anything: the loss is NaN and the gradient 0.
+            self.weight = weight = (weight / whole).masked_fill(weight == 0, 0)
         loss, self.gradient, self.seen, total, self.clipped, self.nan = self.kernels.forward(
             logits,
             self.index,
@@ -69,11 +73,13 @@ class RowCall:
             self.centres,
         )
         self.loss = loss
-        if total is not None and reduction != "none":
-            return total
-        assert loss is not None
-        weighted = loss if weight is None else loss * weight.to(loss.dtype)
-        return weighted if reduction == "none" else weighted.sum() / self.norm
+        if total is None or reduction == "none":
+            assert loss is not None
+            weighted = loss if weight is None else loss * weight.to(loss.dtype)
+            if reduction == "none":
+                return weighted
+            total = weighted.sum() / self.norm
+        return total if whole is None else total * (whole / whole)
 
 
 def fused_loss(logits: torch.Tensor, call: RowCall) -> torch.Tensor:
@@ -88,7 +94,14 @@ class _FusedLoss(torch.autograd.Function):
     def forward(ctx: Any, logits: torch.Tensor, call: RowCall) -> torch.Tensor:
         # Gradients by row that are still to be multiplied row by row are read and written again. Where memory is what
         # costs, on a GPU, or where rows add up before, they are better made in the backward pass alone.
-        early = call.reduction != "none" or (call.index is None and logits.device.type == "cpu")
+        # A gradient in half precision should be multiplied before it is rounded, not after, as float16 loses what is
+        # small. It is only made early if it will be multiplied by 1, which the CPU can see. bfloat16 on a GPU is
+        # rounded twice.
+        on_cpu, half = logits.device.type == "cpu", logits.dtype.itemsize == 2
+        if call.reduction == "none":
+            early = call.index is None and on_cpu and not half
+        else:
+            early = on_cpu or logits.dtype != torch.float16
         loss = call.run(logits, early)
         ctx.save_for_backward(logits)
         ctx.call = call
@@ -97,17 +110,19 @@ class _FusedLoss(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, upstream: torch.Tensor) -> tuple[torch.Tensor, None]:
         call = ctx.call
-        gradient = call.gradient
+        # Nobody else may hold it: then it becomes the parameter's gradient as it is, without a copy.
+        gradient, call.gradient = call.gradient, None
+        if gradient is not None and gradient.dtype.itemsize == 2 and gradient.device.type == "cpu":
+            gradient = gradient if upstream.item() == 1 else None
         if gradient is None:
             (logits,) = ctx.saved_tensors
             gradient = call.kernels.gradient(logits, call.index, call.targets, call.weight, upstream / call.norm)
+        elif call.reduction == "none":
+            if call.weight is not None:
+                upstream = upstream.masked_fill(call.weight == 0, 0)
+            gradient.mul_(upstream.unsqueeze(-1))
         else:
-            # Nobody else may hold it: then it becomes the parameter's gradient as it is, without a copy.
-            call.gradient = None
-            if call.reduction == "none":
-                gradient.mul_(upstream.unsqueeze(-1))
-            else:
-                call.kernels.scale_(gradient, upstream)
+            call.kernels.scale_(gradient, upstream)
         if torch.is_grad_enabled():
             # once_differentiable would let a second derivative pass for 0 where the upstream gradient is a constant.
             gradient = NoSecondDerivative.apply(gradient, *ctx.saved_tensors)  # type: ignore[no-untyped-call]

@@ -11,7 +11,7 @@ from typing import Literal, overload
 
 import torch
 
-from .backends import Impl, choose
+from .backends import Impl, choose, takes_reference
 from .cross_entropy import (
     OutOfRange,
     Reduction,
@@ -149,12 +149,12 @@ def hl_gauss_loss(
         raise ValueError(f"target is on {target.device} and logits on {device}: both must be on one device")
     check_target_kind(target, out_of_range)
     check_weight(weight, samples)
-    _check_choices(projection, reduction)
-    kernels = choose(impl, logits)
+    check_projection(projection)
+    check_reduction(reduction)
     on_cpu = device.type == "cpu"
     if out_of_range == "error" and not (on_cpu or validate):
         raise ValueError("out_of_range is 'error' on CUDA: pass validate=True, as the check makes the host wait")
-    if kernels is None or target.numel() == 0:
+    if takes_reference(impl, logits.dtype) or target.numel() == 0:
         loss, stats = hl_gauss_reference(
             logits if index is None else chosen_rows(logits, index),
             target,
@@ -190,7 +190,7 @@ def hl_gauss_loss(
         check_values(target, weight, support, out_of_range)
     used = target if target.dim() == 1 else target.reshape(-1)
     call = RowCall(
-        kernels,
+        choose(impl, logits),
         index,
         scalar_targets(used, support, projection),
         weight if weight is None or weight.dim() == 1 else weight.reshape(-1),
@@ -207,14 +207,9 @@ def hl_gauss_loss(
         return loss
     assert call.loss is not None
     assert call.seen is not None
-    counted = call.clipped if not support.transform else -1
+    # Of a transformed support the kernel has seen positions, and of half precision no ends rounded like the targets.
+    counted = call.clipped if not support.transform and target.dtype.itemsize >= 4 else -1
     return loss, stats_from_rows(call.loss, call.seen, support, used, call.weight, counted, samples)
-
-
-@lru_cache(maxsize=16)
-def _check_choices(projection: Projection, reduction: Reduction) -> None:
-    check_reduction(reduction)
-    check_projection(projection)
 
 
 def check_values(target: torch.Tensor, weight: torch.Tensor | None, support: Support, out_of_range: OutOfRange) -> None:

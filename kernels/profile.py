@@ -37,7 +37,7 @@ class Profile:
     Attributes:
         place: what pieces cut: ``"cell"``, the place within the cell; ``"edge"``, the distance to the nearer edge
             times ``scale``, first all pieces for the lower edge and then as many for the upper, the last of each
-            holding everything farther; ``"bin"``, nothing: the whole mass lies in one bin.
+            for everything farther; ``"bin"``, nothing: the whole mass lies in one bin.
         before: bins of the window before the cell.
         scale: of the distance, for ``"edge"``.
         coefficients: ``[pieces, degree + 1, window]`` float32, contiguous.
@@ -49,9 +49,8 @@ class Profile:
     coefficients: torch.Tensor
 
 
-@lru_cache(maxsize=64)
-def profile(projection: Projection, sigma_ratio: float) -> Profile:
-    """The profile of a projection; ``sigma_ratio`` matters to HL-Gauss alone."""
+def profile(projection: Projection, sigma_ratio: float, bins: int) -> Profile:
+    """The profile of a projection onto so many bins; ``sigma_ratio`` matters to HL-Gauss alone."""
     match projection:
         case "one_hot":
             return Profile("bin", 0, 1.0, _padded(torch.ones(1, 1, 1, dtype=torch.float64)))
@@ -59,11 +58,13 @@ def profile(projection: Projection, sigma_ratio: float) -> Profile:
             hats = torch.tensor([[[0.5, 0.5], [-0.5, 0.5]]], dtype=torch.float64)
             return Profile("cell", 0, 1.0, _padded(hats))
         case "hl_gauss":
-            return _narrow(sigma_ratio) if sigma_ratio < _NARROW else _wide(sigma_ratio)
+            if sigma_ratio < _NARROW:
+                return _narrow(sigma_ratio)
+            return _wide(sigma_ratio, min(math.ceil(_REACH * sigma_ratio), bins))
 
 
-def _wide(sigma_ratio: float) -> Profile:
-    before = math.ceil(_REACH * sigma_ratio)
+@lru_cache(maxsize=64)
+def _wide(sigma_ratio: float, before: int) -> Profile:
     pieces = math.ceil(1 / (_PIECE * sigma_ratio))
     fraction = (_nodes() + 1 + 2 * torch.arange(pieces, dtype=torch.float64).unsqueeze(-1)) / (2 * pieces)
     bins = torch.arange(-before, before + 1, dtype=torch.float64)
@@ -75,15 +76,18 @@ def _wide(sigma_ratio: float) -> Profile:
     return Profile("cell", before, 1.0, _padded(_fit(mass)))
 
 
+@lru_cache(maxsize=64)
 def _narrow(sigma_ratio: float) -> Profile:
     pieces = math.ceil(_REACH / _PIECE)
     distance = (_nodes() + 1 + 2 * torch.arange(pieces, dtype=torch.float64).unsqueeze(-1)) * (_REACH / pieces / 2)
     beyond = _tail(distance)
     nothing = torch.zeros_like(beyond)
-    crossed_below = torch.stack([beyond, 1 - beyond, nothing], -1)
-    crossed_above = torch.stack([nothing, 1 - beyond, beyond], -1)
-    mass = torch.cat([crossed_below, crossed_above])
-    return Profile("edge", 1, pieces / _REACH / sigma_ratio, _padded(_fit(mass)))
+    crossed_below = _fit(torch.stack([beyond, 1 - beyond, nothing], -1))
+    crossed_above = _fit(torch.stack([nothing, 1 - beyond, beyond], -1))
+    inside = torch.zeros(1, _DEGREE + 1, 3, dtype=torch.float64)
+    inside[0, 0, 1] = 1
+    coefficients = torch.cat([crossed_below, inside, crossed_above, inside])
+    return Profile("edge", 1, pieces / _REACH / sigma_ratio, _padded(coefficients))
 
 
 def _nodes() -> torch.Tensor:

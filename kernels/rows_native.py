@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from . import _native
-from .profile import profile
+from .profile import Profile, profile
 from .projections import Projection
 from .rows import DistributionTargets, RowResult, RowStats, RowTargets, ScalarTargets
 
@@ -57,7 +57,7 @@ def forward(
         target = targets.target
         if target.dtype not in _TARGETS or not target.is_contiguous():
             target = (target if target.dtype == torch.float64 else target.float()).contiguous()
-        plan = _plan(targets[1:])
+        plan, _ = _plan(targets[1:])
         given: tuple[Any, ...] = target.data_ptr(), target.dtype == torch.float64, None, None, None, 0.0, 1.0
     else:
         probs = targets.probs.float().contiguous()
@@ -117,15 +117,15 @@ def scale_(gradient: torch.Tensor, upstream: torch.Tensor) -> None:
 
 
 @lru_cache(maxsize=256)
-def _plan(constants: tuple[Projection, int, float, float, float, float, float]) -> Any:
-    """What C is to know of the `ScalarTargets` with these constants."""
+def _plan(constants: tuple[Projection, int, float, float, float, float, float]) -> tuple[Any, Profile]:
+    """What C is to know of the `ScalarTargets` with these constants, and the profile that it reads by its address."""
     projection, bins, sigma_ratio, lowest, highest, origin, width = constants
-    curve = profile(projection, sigma_ratio)
+    curve = profile(projection, sigma_ratio, bins)
     pieces, _, window = curve.coefficients.shape
     last = bins - 1 if projection == "two_hot" else bins
     if curve.place == "edge":
         pieces //= 2
-    return _native.plan(
+    plan = _native.plan(
         _PLACES[curve.place],
         bins,
         window,
@@ -139,6 +139,7 @@ def _plan(constants: tuple[Projection, int, float, float, float, float, float]) 
         float(last),
         curve.coefficients.data_ptr(),
     )
+    return plan, curve
 
 
 def _at(tensor: torch.Tensor | None) -> int | None:

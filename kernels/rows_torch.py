@@ -49,7 +49,7 @@ def gradient(
         p = _distributions(targets, weight, log_q.dtype)
         factor = upstream.to(log_q.dtype).expand(log_q.shape[0])
         if weight is not None:
-            factor = factor * weight.to(log_q.dtype)
+            factor = (factor * weight.to(log_q.dtype)).masked_fill(weight == 0, 0)
         return _gradient(logits, index, log_q, p, factor)
 
 

@@ -35,12 +35,17 @@ def checked_index(
         raise ValueError(f"action has shape {tuple(action.shape)} and row {tuple(row.shape)}: both must be [P]")
     if row.device != logits.device or action.device != logits.device:
         raise ValueError(f"row is on {row.device}, action on {action.device} and logits on {logits.device}")
-    if row.numel() and not torch.compiler.is_compiling() and (validate or row.device.type == "cpu"):
+    compiling = torch.compiler.is_compiling()
+    checked = validate or row.device.type == "cpu"
+    if row.numel() and checked and not compiling:
         check_below("row", row, 0, states, "states")
         check_below("action", action, None, actions, "actions")
     left_out = action < 0
     index = torch.where(left_out, -1, row * actions + action)
-    if row.device.type != "cpu" or torch.compiler.is_compiling() or bool(left_out.any()):
+    if checked and compiling:
+        # Nothing can be looked at yet. What is out of range is made so as an index too, for `check_rows` to see.
+        index = torch.where((row < 0) | (row >= states) | (action >= actions), states * actions, index)
+    if row.device.type != "cpu" or compiling or bool(left_out.any()):
         kept = torch.ones(row.shape, device=row.device) if weight is None else weight
         weight = kept.masked_fill(left_out, 0)
     return index, logits.flatten(0, 1), weight
@@ -55,6 +60,13 @@ def check_index(name: str, index: torch.Tensor) -> None:
     """Raise ValueError unless it is ``[P]`` int64."""
     if index.dim() != 1 or index.dtype != torch.int64:
         raise ValueError(f"{name} is {index.dtype} {tuple(index.shape)}: it must be torch.int64 [P]")
+
+
+def check_rows(index: torch.Tensor, rows: int) -> None:
+    """Raise ValueError for indices ``[P]`` of `checked_index` that are out of range. Makes a GPU's host wait."""
+    wrong = index >= rows
+    if bool(wrong.any()):
+        raise ValueError(f"row and action have {int(wrong.sum())} of {index.numel()} pairs out of logits' range")
 
 
 def check_below(name: str, index: torch.Tensor, lowest: int | None, end: int, what: str) -> None:

@@ -2,6 +2,7 @@
 #include <immintrin.h>
 
 #define V 8
+#define FUSED 1
 #define ISA __attribute__((target("avx2,fma,bmi2,prfchw")))
 #define INLINE static inline __attribute__((always_inline, target("avx2,fma,bmi2,prfchw")))
 

@@ -2,6 +2,7 @@
 #include <immintrin.h>
 
 #define V 16
+#define FUSED 1
 #define ISA __attribute__((target("avx512f,avx512dq,avx512bw,avx512vl,avx2,fma,bmi2,prfchw")))
 #define INLINE static inline __attribute__((always_inline, target("avx512f,avx512dq,avx512bw,avx512vl,avx2,fma,bmi2,prfchw")))
 

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #define V 4
+#define FUSED 0 /* v_fma may round twice */
 #define ISA
 #define INLINE static inline __attribute__((always_inline))
 

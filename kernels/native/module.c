@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "rows.h"
 
@@ -37,20 +38,26 @@ static int choose_instruction_set(const char *wanted) {
     return 0;
 }
 
-/* Bytes of logits and gradient from which on stores that bypass the caches pay: what does not stay in the last level
- * would only be fetched to be overwritten. It is the size of that level (sysconf gives the sum over a machine's), or
- * 32 MiB where Linux does not tell. */
-static int64_t streaming_size(void) {
-    static int64_t known = 0;
-    if (known) return known;
-    long kib = 0;
+/* Bytes of the last level of cache. Linux's own number comes first: glibc's can be that of all of a processor's parts
+ * together, of which a core reaches one. */
+static int64_t last_level_cache(void) {
+    long size = 0;
+    char unit = 0;
     FILE *file = fopen("/sys/devices/system/cpu/cpu0/cache/index3/size", "r");
     if (file) {
-        if (fscanf(file, "%ldK", &kib) != 1) kib = 0;
+        if (fscanf(file, "%ld%c", &size, &unit) < 1) size = 0;
         fclose(file);
+        size <<= unit == 'K' ? 10 : unit == 'M' ? 20 : 0;
     }
-    return known = kib > 0 ? (int64_t)kib << 10 : 32L << 20;
+#ifdef _SC_LEVEL3_CACHE_SIZE
+    if (size <= 0) size = sysconf(_SC_LEVEL3_CACHE_SIZE);
+#endif
+    return size > 0 ? size : 32L << 20;
 }
+
+/* Bytes of logits and gradient above which stores that bypass the caches pay: what does not stay in the last level would
+ * only be fetched to be overwritten. */
+static int64_t streaming_above;
 
 /* Rows of fewer bins are kept in scratch between passes, see two_passes. The benchmark of the kernels compares both. */
 static int64_t two_passes_from = 1 << 22;
@@ -100,7 +107,7 @@ static void *work(void *argument) {
 
 /* Partial sums, and masses with zeros around them. */
 size_t rows_zeroed_floats(const rows_job *job) {
-    return BLOCK * 5 * 16 + (size_t)job->block * (job->plan ? (size_t)job->plan->window + 32 : 0);
+    return BLOCK * 4 * 16 + (size_t)job->block * (job->plan ? (size_t)job->plan->window + 32 : 0);
 }
 
 size_t rows_scratch_floats(const rows_job *job) {
@@ -206,7 +213,7 @@ static PyObject *forward(PyObject *self, PyObject *const *a, Py_ssize_t n) {
     job.two_passes_from = two_passes_from;
     int64_t rows = PyLong_AsLongLong(a[3]);
     job.stream = job.plan && job.gradient && !job.index && job.logits_type == FLOAT32 && job.column_stride == 1 &&
-                 (uintptr_t)job.gradient % 64 == 0 && 2 * job.samples * job.bins * 4 > streaming_size();
+                 (uintptr_t)job.gradient % 64 == 0 && 2 * job.samples * job.bins * 4 > streaming_above;
     float *total = pointer(a[19]);
     int threads = (int)PyLong_AsLong(a[26]);
     if (PyErr_Occurred()) return NULL;
@@ -254,6 +261,14 @@ static PyObject *use_two_passes_from(PyObject *self, PyObject *bins) {
     return PyLong_FromLongLong(before);
 }
 
+static PyObject *use_streaming_above(PyObject *self, PyObject *bytes) {
+    (void)self;
+    long long wanted = PyLong_AsLongLong(bytes), before = streaming_above;
+    if (wanted == -1 && PyErr_Occurred()) return NULL;
+    streaming_above = wanted;
+    return PyLong_FromLongLong(before);
+}
+
 static PyMethodDef methods[] = {
     {"plan", plan, METH_VARARGS, "What is to be known of scalar targets, for `forward`; the profile must outlive it."},
     {"forward", (PyCFunction)(void (*)(void))forward, METH_FASTCALL, "Losses, gradients and stats of rows."},
@@ -261,6 +276,8 @@ static PyMethodDef methods[] = {
     {"use_instruction_set", use_instruction_set, METH_O, "Use other vectors: for tests and benchmarks."},
     {"use_two_passes_from", use_two_passes_from, METH_O,
      "Bins from which on rows are gone through twice: for tests and benchmarks. Gives the former number."},
+    {"use_streaming_above", use_streaming_above, METH_O,
+     "Bytes above which stores bypass the caches: for tests and benchmarks. Gives the former number."},
     {NULL, NULL, 0, NULL},
 };
 
@@ -270,5 +287,6 @@ static struct PyModuleDef definition = {
 
 PyMODINIT_FUNC PyInit__native(void) {
     if (!choose_instruction_set("avx512") && !choose_instruction_set("avx2")) choose_instruction_set("portable");
+    streaming_above = last_level_cache();
     return PyModule_Create(&definition);
 }

@@ -17,7 +17,7 @@ enum { FLOAT32 = 0, BFLOAT16 = 1, FLOAT16 = 2 };
  * where the position is `cell` plus a fraction, and `piece` and s in [-1, 1] say where the fraction lies:
  *   PLACE_CELL: the fraction is cut into `pieces` equal ones;
  *   PLACE_NEAREST_EDGE: the distance to the nearer edge times `scale` is, `pieces` of them from the edge below and as
- *     many from the edge above (the last piece holds everything farther);
+ *     many from the edge above (the last piece is for everything farther);
  *   PLACE_BIN: the position is that of an edge counted from below; all mass is in one bin. */
 typedef struct {
     int32_t place;

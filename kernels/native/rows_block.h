@@ -23,7 +23,7 @@ enum { PADDING = 16 };
 typedef struct {
     float *exps, *masses, *staged, *moved;
     int64_t stride, window; /* from row to row */
-    float *partial_e, *partial_p, *partial_px, *partial_mean, *partial_xe;
+    float *partial_e, *partial_p, *partial_px, *partial_mean;
 } scratch_parts;
 
 INLINE scratch_parts parts_of(const rows_job *job, float *scratch) {
@@ -34,7 +34,6 @@ INLINE scratch_parts parts_of(const rows_job *job, float *scratch) {
     parts.partial_p = scratch, scratch += BLOCK * 16;
     parts.partial_px = scratch, scratch += BLOCK * 16;
     parts.partial_mean = scratch, scratch += BLOCK * 16;
-    parts.partial_xe = scratch, scratch += BLOCK * 16;
     parts.masses = scratch + PADDING, scratch += job->block * parts.window;
     parts.exps = scratch, scratch += job->block * parts.stride;
     parts.staged = scratch, scratch += job->block * parts.stride;
@@ -247,18 +246,14 @@ ISA static const float *distribution(const rows_job *job, int64_t sample, float 
 
 /* What is summed over all bins of a row, lane by lane. */
 typedef struct {
-    vf e, p, px, mean, xe;
+    vf e, p, px, mean;
 } lane_sums;
 
 /* Step 1 of a vector of logits `x`, which are those of bins `number` from the middle. */
 INLINE vf exponential(vf x, vf shift, vf number, int stats, lane_sums *sums) {
-    vf a = v_bounded(v_sub(x, shift));
-    vf e = v_exp(a);
+    vf e = v_exp(v_bounded(v_sub(x, shift)));
     sums->e = v_add(sums->e, e);
-    if (stats) {
-        sums->mean = v_fma(e, number, sums->mean);
-        sums->xe = v_fma(e, a, sums->xe);
-    }
+    if (stats) sums->mean = v_fma(e, number, sums->mean);
     return e;
 }
 
@@ -271,7 +266,7 @@ INLINE void cross(vf x, vf shift, vf mass, lane_sums *sums) {
  * with constants for `bins_whole` (bins in whole vectors) and `stats`, loops and conditions vanish. */
 INLINE void exponentials(int64_t bins, int64_t bins_whole, const float *x, const float *p, float relative_to, int stats,
                          float *exps, const scratch_parts *parts, int row) {
-    lane_sums sums = {v_set(0), v_set(0), v_set(0), v_set(0), v_set(0)};
+    lane_sums sums = {v_set(0), v_set(0), v_set(0), v_set(0)};
     const vf shift = v_set(relative_to), step = v_set(V);
     const int left = (int)(bins - bins_whole);
     vf number = v_sub(v_lane_numbers(), v_set(0.5f * (float)(bins - 1)));
@@ -290,10 +285,7 @@ INLINE void exponentials(int64_t bins, int64_t bins_whole, const float *x, const
         v_store(parts->partial_p + row * V, sums.p);
         v_store(parts->partial_px + row * V, sums.px);
     }
-    if (stats) {
-        v_store(parts->partial_mean + row * V, sums.mean);
-        v_store(parts->partial_xe + row * V, sums.xe);
-    }
+    if (stats) v_store(parts->partial_mean + row * V, sums.mean);
 }
 
 /* Calls STEP(bins in whole vectors, stats), with constants where rows are short. */
@@ -326,17 +318,14 @@ INLINE float largest_of(const float *x, int64_t bins) {
 
 /* sum_e exps of 16 lanes at a row's partial sums, in the order of v_sum_rows. */
 typedef struct {
-    float e[BLOCK], p[BLOCK], px[BLOCK], mean[BLOCK], xe[BLOCK];
+    float e[BLOCK], p[BLOCK], px[BLOCK], mean[BLOCK];
 } row_sums;
 
 INLINE void sum_rows(const scratch_parts *parts, int stats, row_sums *sums) {
     v_sum_rows(parts->partial_e, sums->e);
     v_sum_rows(parts->partial_p, sums->p);
     v_sum_rows(parts->partial_px, sums->px);
-    if (stats) {
-        v_sum_rows(parts->partial_mean, sums->mean);
-        v_sum_rows(parts->partial_xe, sums->xe);
-    }
+    if (stats) v_sum_rows(parts->partial_mean, sums->mean);
 }
 
 /* Step 3 writes a block's gradient in one burst; the caches had better have its lines by then. */
@@ -397,10 +386,25 @@ ISA static void deliver(const rows_job *job, int64_t row, const float *finished)
     }
 }
 
-ISA static void store_stats(const rows_job *job, int64_t sample, const float *exps, float log_sum, float sum_e,
-                            float mean, float xe, float shift, const float *p) {
+/* -sum q log q from terms that are none of them below 0. log_sum - (sum e x) / sum e would take two numbers as large as
+ * the logits from each other. */
+ISA static float entropy(const float *x, int64_t bins, const float *exps, float log_sum, float sum_e, float shift) {
+    const vf log_sums = v_set(log_sum), shifts = v_set(shift);
+    vf terms = v_set(0);
+    for (int64_t k = 0; k < bins; k += V) {
+        vf e = v_load(exps + k), a = v_load_first(x + k, bins - k < V ? (int)(bins - k) : V, 0);
+        terms = v_fma(e, v_where_mass(v_sub(log_sums, v_sub(a, shifts)), e), terms);
+    }
+    float lanes[V], sum = 0;
+    v_store(lanes, terms);
+    for (int l = 0; l < V; l++) sum += lanes[l];
+    return sum / sum_e;
+}
+
+ISA static void store_stats(const rows_job *job, int64_t sample, const float *x, const float *exps, float log_sum,
+                            float sum_e, float mean, float shift, const float *p) {
     job->logsumexp[sample] = log_sum + shift;
-    job->entropy[sample] = log_sum - xe / sum_e;
+    job->entropy[sample] = entropy(x, job->bins, exps, log_sum, sum_e, shift);
     job->mean[sample] = mean / sum_e;
     if (job->centres) {
         /* Centres spaced by symexp reach 5e8: in pairs from both ends, mirrored bins cancel. */
@@ -436,8 +440,8 @@ ISA static void again(const rows_job *job, const scratch_parts *parts, const flo
 /* Two-pass softmax (Dukhan & Ablavatski 2020, "Two-pass softmax algorithm", arXiv 2001.04438), for rows that are too
  * long to be kept: sums of exponentials are pairs m 2^n, which cannot overflow and merge by shifting the smaller one, so
  * that no maximum is needed and nothing is stored between the passes. Tells whether it could: logits beyond a million
- * are left to the other way. */
-#define BEYOND 1e6f
+ * are left to the other way; without fused multiply-adds, those for which n times 0.693359375 is rounded. */
+#define BEYOND (FUSED ? 1e6f : 2e4f)
 
 ISA static int two_passes(const rows_job *job, const float *x, int64_t first, int64_t piece, float argument, int lost,
                           float weight, int64_t sample, int64_t row, const scratch_parts *parts) {
@@ -456,7 +460,7 @@ ISA static int two_passes(const rows_job *job, const float *x, int64_t first, in
     v_store(m, mantissa), v_store(n, exponent);
     float top = n[0], sum = 0;
     for (int l = 1; l < V; l++) top = n[l] > top ? n[l] : top;
-    for (int l = 0; l < V; l++) sum += ldexpf(m[l], n[l] - top < -200 ? -200 : (int)(n[l] - top));
+    for (int l = 0; l < V; l++) sum += ldexpf(m[l], n[l] - top >= -200 ? (int)(n[l] - top) : -200);
     if (!(top > -1.4f * BEYOND && top < 1.4f * BEYOND)) return 0;
 
     float partial_p[V], partial_px[V], mass = 0, px = 0;
@@ -574,7 +578,7 @@ ISA void NAMED(rows_block, SUFFIX)(const rows_job *shared_job, const int64_t *gi
     if (unfit) {
         for (int r = 0; r < count; r++)
             if (!(sums.e[r] >= ENOUGH && sums.e[r] <= TOO_MUCH))
-                again(&job, &parts, x[r], has_plan ? NULL : p[r], where.first[r], r, &shift[r]);
+                again(&job, &parts, x[r], has_plan ? NULL : p[r], has_plan ? where.first[r] : 0, r, &shift[r]);
         sum_rows(&parts, stats, &sums);
     }
 
@@ -594,7 +598,7 @@ ISA void NAMED(rows_block, SUFFIX)(const rows_job *shared_job, const int64_t *gi
     for (int r = 0; r < count; r++) job.loss[sample[r]] = loss[r];
     if (stats)
         for (int r = 0; r < count; r++)
-            store_stats(&job, sample[r], parts.exps + r * stride, log_e[r], sums.e[r], sums.mean[r], sums.xe[r], shift[r],
+            store_stats(&job, sample[r], x[r], parts.exps + r * stride, log_e[r], sums.e[r], sums.mean[r], shift[r],
                         has_plan ? NULL : p[r]);
     if (!job.gradient) return;
 
