@@ -1,4 +1,4 @@
-"""What the Triton row kernels become, compiled ahead of time: no GPU is needed.
+"""What the Triton kernels become, compiled ahead of time: no GPU is needed.
 
 A table with a row for each kernel, variant and architecture: registers a thread, bytes that spilled out of them (local
 memory and stack), shared memory, and machine instructions a logit. The last line is one JSON object.
@@ -15,13 +15,14 @@ import re
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 import triton
+import triton_q_head
 from rich.console import Console
 from rich.table import Table
 from triton.backends.compiler import GPUTarget
@@ -75,7 +76,8 @@ class Compiled:
         registers: a thread.
         spilled: bytes of stack and local memory a thread.
         shared: bytes of shared memory a program.
-        instructions_per_logit: of the machine code, with both sides of each branch, and loops counted once.
+        instructions_per_logit: of the machine code, with both sides of each branch, and loops counted once; for the
+            Q-head's gradients, an element of a tile of logits.
     """
 
     registers: int
@@ -90,8 +92,10 @@ def compilations(quick: bool = False) -> Iterator[tuple[Variant, int]]:
         for place, variant in enumerate(_few()):
             for architecture in ARCHITECTURES if place % 2 == 0 else (90,):
                 yield variant, architecture
+        yield from itertools.product(_q_head(((128, "bf16"), (51, "fp32"))), ARCHITECTURES)
     else:
-        yield from itertools.product([*_few(), *_more()], ARCHITECTURES)
+        sizes = itertools.product((51, 128, 255, 512), DTYPES)
+        yield from itertools.product([*_few(), *_more(), *_q_head(sizes)], ARCHITECTURES)
 
 
 def _few() -> Iterator[Variant]:
@@ -121,14 +125,23 @@ def _more() -> Iterator[Variant]:
         yield Variant("long_rows", target, 50257, "bf16", stats, chosen)
 
 
+def _q_head(sizes: Iterable[tuple[int, str]]) -> Iterator[Variant]:
+    for bins, dtype in sizes:
+        yield Variant("pair_rows", "hl_gauss", bins, dtype, stats=True)
+        for kernel in triton_q_head.KERNELS[1:]:
+            yield Variant(kernel, "", bins, dtype)
+
+
 def compile_variant(variant: Variant, architecture: int) -> Compiled:
     """Compile for sm_<architecture> and read the machine code's resources with the cuobjdump that Triton brings."""
     kernel, types, constants, options = _source(variant)
     names = kernel.arg_names
     signature = {name: "constexpr" if name in constants else types[name] for name in names}
     aligned = [name for name, kind in signature.items() if kind.startswith("*")]
-    if variant.bins % 16 == 0 and "row_stride" in names:
-        aligned.append("row_stride")
+    wide = ("state_stride", "action_stride", "bin_stride") if variant.kernel in triton_q_head.KERNELS else ()
+    if variant.bins % 16 == 0:
+        wide = (*wide, "row_stride")
+    aligned += [name for name in wide if signature.get(name) == "i32"]
     hints = {(names.index(name),): [["tt.divisibility", 16]] for name in aligned}
     source = ASTSource(kernel, signature, constexprs=constants, attrs=hints)
     compiled = triton.compile(source, target=GPUTarget("cuda", architecture, 32), options=options)
@@ -141,9 +154,8 @@ def compile_variant(variant: Variant, architecture: int) -> Compiled:
         )
     found = {key: int(value) for key, value in re.findall(r"(REG|STACK|LOCAL):(\d+)", usage)}
     instructions = len(re.findall(r"^\s+/\*[0-9a-f]{4,}\*/", code, re.MULTILINE))
-    logits = (
-        constants["BLOCK"] if "BLOCK" in constants else constants["BLOCK_R"] * min(variant.bins, constants["BLOCK_K"])
-    )
+    rows = next((constants[name] for name in ("BLOCK_R", "BLOCK_P", "BLOCK_B") if name in constants), 1)
+    logits = rows * min(variant.bins, constants["BLOCK_K"]) if "BLOCK_K" in constants else constants["BLOCK"]
     return Compiled(
         registers=found["REG"],
         spilled=found["STACK"] + found["LOCAL"],
@@ -154,6 +166,8 @@ def compile_variant(variant: Variant, architecture: int) -> Compiled:
 
 def _source(variant: Variant) -> tuple[Any, dict[str, str], dict[str, Any], dict[str, Any]]:
     """A variant's kernel, types of arguments, constants, and options."""
+    if variant.kernel in triton_q_head.KERNELS:
+        return triton_q_head.source(variant.kernel, variant.bins, variant.dtype, variant.stats, variant.centres)
     logit = "*" + variant.dtype
     if variant.kernel == "scale_in_place":
         types = {"values": logit, "factor": "*fp32", "count": "i64"}
@@ -198,7 +212,7 @@ def _source(variant: Variant) -> tuple[Any, dict[str, str], dict[str, Any], dict
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Compile, print the table, and then the JSON object."""
-    parser = argparse.ArgumentParser(description="Compile the Triton row kernels ahead of time and report on them.")
+    parser = argparse.ArgumentParser(description="Compile the Triton kernels ahead of time and report on them.")
     parser.add_argument("--arch", type=int, nargs="+", default=ARCHITECTURES, help="80 is A100, 90 H100, 100 B200")
     parser.add_argument("--quick", action="store_true", help="only the variants that the tests compile")
     options = parser.parse_args(arguments)

@@ -123,18 +123,26 @@ def categorical_loss(
     loss = loss.reshape(samples) if reduction == "none" else loss
     if seen is None or support is None:
         return loss
-    return loss, _stats(row_loss, seen, targets, support, samples)
+    return loss, _stats(row_loss, seen, targets, support, flat[2], samples)
 
 
 def _stats(
-    loss: torch.Tensor, seen: RowStats, targets: DistributionTargets, support: Support, samples: torch.Size
+    loss: torch.Tensor,
+    seen: RowStats,
+    targets: DistributionTargets,
+    support: Support,
+    weight: torch.Tensor | None,
+    samples: torch.Size,
 ) -> HLGaussStats:
     assert seen.target_mean is not None
-    value = value_of_mean(seen.mean, support)
+    counted = None if weight is None else weight != 0
+    value = value_of_mean(seen.mean, support, counted)
     if support.transform == "symexp":
         reached = support.expectation(targets.probs.to(value.dtype))
     else:
         reached = value_of_mean(seen.target_mean - (support.bins - 1) / 2, support)
+    if counted is not None:
+        reached = torch.where(counted, reached, 0)
     parts = [part.reshape(samples) for part in (loss, value, value - reached, seen.entropy, seen.logsumexp)]
     parts.append(torch.zeros((), dtype=torch.int64, device=loss.device))
     return HLGaussStats(*parts)

@@ -35,7 +35,7 @@ def _row_losses(
 ) -> list[torch.Tensor]:
     projection, out_of_range, validate, impl = choices.split()
     kernels = choose(cast(Impl, impl), logits)
-    bins = _support(tuple(support))
+    bins = support_of(tuple(support))
     if target is not None and (validate == "True" or logits.device.type == "cpu"):
         from .hl_gauss import check_values
 
@@ -83,7 +83,7 @@ def _row_gradient(
     upstream: torch.Tensor,
 ) -> torch.Tensor:
     projection, _, _, impl = choices.split()
-    targets = _targets(target, probs, reward, discount, _support(tuple(support)), cast(Projection, projection))
+    targets = _targets(target, probs, reward, discount, support_of(tuple(support)), cast(Projection, projection))
     # The upstream gradient is that of losses without weights, so that it brings them along.
     used = None if weight is None else (weight != 0).to(upstream.dtype)
     return choose(cast(Impl, impl), logits).gradient(logits, index, targets, used, upstream)
@@ -142,7 +142,7 @@ def compiled_row_losses(
         choices: projection, out_of_range, validate and impl.
         stats: whether they are wanted.
     """
-    flat = [*_flat(support)]
+    flat = [*flat_support(support)]
     loss, *seen = torch.ops.isogon.row_losses(
         logits, index, *targets, weight, flat, " ".join(str(choice) for choice in choices), stats
     )
@@ -158,7 +158,7 @@ _ANCHORS: tuple[Literal["edges", "atoms"], ...] = ("edges", "atoms")
 _TRANSFORMS: tuple[Literal["symlog", "symexp"] | None, ...] = (None, "symlog", "symexp")
 
 
-def _flat(support: Support) -> tuple[float, ...]:
+def flat_support(support: Support) -> tuple[float, ...]:
     """A support as numbers, which operators take."""
     return (
         support.vmin,
@@ -171,7 +171,8 @@ def _flat(support: Support) -> tuple[float, ...]:
 
 
 @lru_cache(maxsize=64)
-def _support(flat: tuple[float, ...]) -> Support:
+def support_of(flat: tuple[float, ...]) -> Support:
+    """The support that `flat_support` made numbers of."""
     vmin, vmax, bins, sigma_ratio, anchor, transform = flat
     return Support(vmin, vmax, int(bins), sigma_ratio, _ANCHORS[int(anchor)], _TRANSFORMS[int(transform)])
 

@@ -233,25 +233,30 @@ def stats_from_rows(
     samples: torch.Size,
 ) -> HLGaussStats:
     """A kernel's stats in units of value; ``clipped`` is -1 where it did not count."""
-    value = value_of_mean(seen.mean, support)
+    counted = None if weight is None else weight != 0
+    value = value_of_mean(seen.mean, support, counted)
     if clipped >= 0:
         count = torch.full((), clipped, dtype=torch.int64, device=loss.device)
     else:
         outside = (target < support.lowest) | (target > support.highest)
-        count = (outside if weight is None else outside & (weight != 0)).sum()
+        count = (outside if counted is None else outside & counted).sum()
     td_error = value - target.to(value.dtype).clamp(support.lowest, support.highest)
+    if counted is not None:
+        td_error = torch.where(counted, td_error, 0)
     parts = [loss, value, td_error, seen.entropy, seen.logsumexp, count]
     if len(samples) != 1:
         parts[:5] = [part.reshape(samples) for part in parts[:5]]
     return HLGaussStats(*parts)
 
 
-def value_of_mean(mean: torch.Tensor, support: Support) -> torch.Tensor:
-    """Values ``[P]`` from `RowStats.mean`."""
+def value_of_mean(mean: torch.Tensor, support: Support, counted: torch.Tensor | None = None) -> torch.Tensor:
+    """Values ``[P]`` from `RowStats.mean`; 0 of samples that are not ``counted [P]`` bool, and have a mean of 0."""
     if support.transform == "symexp":
         return mean
-    middle = (support.first_centre + support.last_centre) / 2
-    return support.from_grid(torch.add(torch.full_like(mean, middle), mean, alpha=support.width))
+    middle = torch.full_like(mean, (support.first_centre + support.last_centre) / 2)
+    if counted is not None:
+        middle *= counted
+    return support.from_grid(torch.add(middle, mean, alpha=support.width))
 
 
 @lru_cache(maxsize=64)

@@ -10,6 +10,7 @@ B states, A actions, P pairs, D features, K bins.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal, overload
 
 import torch
@@ -179,35 +180,46 @@ def hl_gauss_q_loss(
     used, unknown = _used(row, action, sample_weight, hidden.shape[0], weight.shape[0])
     counted = used.to(torch.float32) if sample_weight is None else sample_weight.masked_fill(~used, 0)
     if validate or device.type == "cpu":
-        check_values(target, counted, support, out_of_range)
+        if not torch.compiler.is_compiling():
+            check_values(target, counted, support, out_of_range)
     elif out_of_range == "error":
         raise ValueError("out_of_range is 'error' on CUDA: pass validate=True, as the check makes the host wait")
     compute = compute_dtype(hidden)
-    chosen = choose(impl, hidden, compute, support.bins)
-    if chosen is None:
+    gradient = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in (hidden, weight, bias))
+    seen: Sequence[torch.Tensor]
+    if impl == "reference":
         if sparse_weight_gradient:
             raise ValueError("sparse_weight_gradient is True: impl='reference' has dense gradients only")
-        seen = _reference_losses(hidden, weight, bias, row, action, target, support, projection, used, compute)
+        layer = _rounded(hidden, weight, bias, compute)
+        with torch.autocast(device.type, enabled=False):
+            seen = q_head_reference.pair_losses(*layer, row, action, used, target, support, projection, out_of_range)
+    elif torch.compiler.is_compiling():
+        from .q_head_compiled import Head, compiled_losses
+
+        head = Head(hidden, weight, bias, support, impl, compute)
+        choices = projection, out_of_range, validate, sparse_weight_gradient
+        seen = compiled_losses(head, row, action, used, target, choices, gradient, return_stats)
     else:
         call = LossCall(
-            *chosen,
+            *choose(impl, hidden, compute, support.bins),
             Pairs.group(row, action, used),
             target,
             support,
             projection,
             compute,
-            gradient=torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in (hidden, weight, bias)),
+            gradient=gradient,
             stats=return_stats,
             sparse=sparse_weight_gradient,
         )
         seen = PairLoss.apply(hidden, weight, bias, call)  # type: ignore[no-untyped-call]
-    loss, value, entropy, logsumexp = seen
+    loss = seen[0]
     if unknown is not None:
         loss = loss.masked_fill(unknown, torch.nan)
         counted = counted.masked_fill(unknown, 1.0)
     reduced = reduce_loss(loss, counted, reduction)
     if not return_stats:
         return reduced
+    value, entropy, logsumexp = seen[1:]
     td_error = torch.where(used, value - target.to(value.dtype).clamp(support.lowest, support.highest), 0)
     outside = used & ((target < support.lowest) | (target > support.highest))
     return reduced, HLGaussStats(loss.detach(), value, td_error, entropy, logsumexp, outside.sum())
@@ -239,11 +251,14 @@ def q_values(
     """
     check_layer(hidden, weight, bias, support)
     compute = compute_dtype(hidden)
-    chosen = choose(impl, hidden, compute, support.bins)
     with torch.autocast(hidden.device.type, enabled=False):
-        if chosen is None:
+        if impl == "reference":
             return q_head_reference.all_values(*_rounded(hidden, weight, bias, compute), support)
-        return chosen[0].all_values(hidden, weight, bias, support, compute)
+        if torch.compiler.is_compiling():
+            from .q_head_compiled import Head, compiled_values
+
+            return compiled_values(Head(hidden, weight, bias, support, impl, compute))
+        return choose(impl, hidden, compute, support.bins)[0].all_values(hidden, weight, bias, support, compute)
 
 
 @torch.no_grad()
@@ -268,24 +283,17 @@ def q_chosen(
     check_indices(row, action, hidden.shape[0], weight.shape[0], validate)
     used, unknown = _used(row, action, None, hidden.shape[0], weight.shape[0])
     compute = compute_dtype(hidden)
-    chosen = choose(impl, hidden, compute, support.bins)
     with torch.autocast(hidden.device.type, enabled=False):
-        if chosen is None:
-            seen = _reference_losses(
-                hidden,
-                weight,
-                bias,
-                row,
-                action,
-                action.new_zeros(action.shape, dtype=torch.float32),
-                support,
-                "one_hot",
-                used,
-                compute,
-            )
-            value = seen[1]
+        if impl == "reference":
+            layer, target = _rounded(hidden, weight, bias, compute), torch.zeros(action.shape, device=action.device)
+            value = q_head_reference.pair_losses(*layer, row, action, used, target, support, "one_hot", "clamp")[1]
+        elif torch.compiler.is_compiling():
+            from .q_head_compiled import Head, compiled_chosen
+
+            value = compiled_chosen(Head(hidden, weight, bias, support, impl, compute), row, action, used, validate)
         else:
-            value = chosen[0].pair_values(hidden, weight, bias, Pairs.group(row, action, used), support, compute)
+            backend, _ = choose(impl, hidden, compute, support.bins)
+            value = backend.pair_values(hidden, weight, bias, Pairs.group(row, action, used), support, compute)
     return value if unknown is None else value.masked_fill(unknown, torch.nan)
 
 
@@ -322,12 +330,15 @@ def q_max(
     check_legal_shape(legal, hidden, weight.shape[0])
     check_some_legal(legal, validate)
     compute = compute_dtype(hidden)
-    chosen = choose(impl, hidden, compute, support.bins)
     with torch.autocast(hidden.device.type, enabled=False):
-        if chosen is None:
+        if impl == "reference":
             values = q_head_reference.all_values(*_rounded(hidden, weight, bias, compute), support)
             return best_of(values if legal is None else values.masked_fill(~legal, -torch.inf))
-        return chosen[0].best_values(hidden, weight, bias, support, legal, compute)
+        if torch.compiler.is_compiling():
+            from .q_head_compiled import Head, compiled_best
+
+            return compiled_best(Head(hidden, weight, bias, support, impl, compute), legal, validate)
+        return choose(impl, hidden, compute, support.bins)[0].best_values(hidden, weight, bias, support, legal, compute)
 
 
 def _used(
@@ -351,24 +362,3 @@ def _rounded(
     hidden: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, compute: torch.dtype
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
     return hidden.to(compute), weight.to(compute), None if bias is None else bias.to(compute)
-
-
-def _reference_losses(
-    hidden: torch.Tensor,
-    weight: torch.Tensor,
-    bias: torch.Tensor | None,
-    row: torch.Tensor | None,
-    action: torch.Tensor,
-    target: torch.Tensor,
-    support: Support,
-    projection: Projection,
-    used: torch.Tensor,
-    compute: torch.dtype,
-) -> tuple[torch.Tensor, ...]:
-    """What `PairLoss` gives, differentiable by autograd."""
-    place = used.nonzero().flatten()
-    state = place if row is None else row[place]
-    with torch.autocast(hidden.device.type, enabled=False):
-        layer = _rounded(hidden, weight, bias, compute)
-        found = q_head_reference.pair_losses(*layer, state, action[place], target[place], support, projection)
-    return tuple(part.new_zeros(action.shape).index_put((place,), part) for part in found)

@@ -23,8 +23,8 @@ class PairLosses(NamedTuple):
 
     Attributes:
         loss: cross-entropy of each pair.
-        rows: None, or the gradients of the losses in their logits, one row for each pair in sorted order, in float32 or
-            float64. Pairs left out may be missing at the front, as the backend likes.
+        rows: None, or the gradients of the losses in their logits, ``[P, K]`` in sorted order, in float32 or float64.
+            Rows of pairs left out, which come first, may hold anything.
         value: expected value, or None if not asked for.
         entropy: in nats, likewise.
         logsumexp: likewise.

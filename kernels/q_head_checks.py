@@ -84,8 +84,11 @@ def check_samples(name: str, tensor: torch.Tensor, like: str, size: int, device:
 
 
 def check_indices(row: torch.Tensor | None, action: torch.Tensor, states: int, actions: int, validate: bool) -> None:
-    """Raise ValueError if a row or action is too large; on CUDA only if told to, because the host waits for it."""
-    if not action.numel() or not (validate or action.device.type == "cpu"):
+    """Raise ValueError if a row or action is too large; on CUDA only if told to, because the host waits for it.
+
+    There is nothing to look at while something is compiled: operators look when they run.
+    """
+    if torch.compiler.is_compiling() or not action.numel() or not (validate or action.device.type == "cpu"):
         return
     check_below("action", action, None, actions, "actions")
     if row is not None:
@@ -104,8 +107,8 @@ def check_legal_shape(legal: torch.Tensor | None, hidden: torch.Tensor, actions:
 
 
 def check_some_legal(legal: torch.Tensor | None, validate: bool) -> None:
-    """Raise ValueError if a state has no legal action; on CUDA only if told to, because the host waits for it."""
-    if legal is None or not (validate or legal.device.type == "cpu"):
+    """Raise ValueError if a state has no legal action; when it looks is as of `check_indices`."""
+    if torch.compiler.is_compiling() or legal is None or not (validate or legal.device.type == "cpu"):
         return
     stuck = (~legal.any(-1)).nonzero().flatten()
     if stuck.numel():
@@ -134,16 +137,14 @@ def compute_dtype(hidden: torch.Tensor) -> torch.dtype:
     return torch.get_autocast_dtype(device)
 
 
-def choose(impl: Impl, hidden: torch.Tensor, compute: torch.dtype, bins: int) -> tuple[QHeadBackend, RowKernels] | None:
-    """Who computes products, and who losses from logits; None is the reference.
+def choose(impl: Impl, hidden: torch.Tensor, compute: torch.dtype, bins: int) -> tuple[QHeadBackend, RowKernels]:
+    """Who computes products, and who losses from logits, where it is not the reference.
 
     Raises:
         ValueError: the implementation is unknown, or cannot do it; says why.
     """
-    if impl not in ("auto", "triton", "native", "torch", "reference"):
+    if impl not in ("auto", "triton", "native", "torch"):
         raise ValueError(f"impl is {impl!r}: it must be 'auto', 'triton', 'native', 'torch' or 'reference'")
-    if impl == "reference":
-        return None
     why_not = _why_not_triton(hidden, compute, bins)
     if impl == "triton" and why_not:
         raise ValueError(f"impl is 'triton', but {why_not}: pass impl='auto' or 'torch'")

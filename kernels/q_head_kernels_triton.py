@@ -3,7 +3,8 @@
 B states, A actions, P pairs, D features, K bins. Pairs are sorted by action; a *tile* is up to BLOCK_P pairs of one
 action, so that a program reads one block ``weight[a] [K, D]``. Products are of operands rounded to COMPUTE and summed
 in float32. Every output is written by one program, in a fixed order: there are no atomics. Arguments that are None
-leave their part out at compile time.
+leave their part out at compile time. Targets and what is summed along a row come from the device functions of the row
+kernels; softmax over a tile that a product left in registers is written here.
 """
 
 from __future__ import annotations
@@ -11,24 +12,14 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+from .projections_triton import scalar_position, scalar_probabilities
+from .row_parts_triton import INTERPRETED, bin_moment, exp, rounded, store_stats, times_log
+
 
 @triton.jit
-def rounded(x, COMPUTE: tl.constexpr, INTERPRET: tl.constexpr):
-    """An operand of a product.
-
-    The interpreter multiplies half-precision numbers wrongly, and rounds to bfloat16 towards zero; so there it is
-    written out, and the product is of float32.
-    """
-    if INTERPRET:
-        x = x.to(tl.float32)
-        if tl.bfloat16 == COMPUTE:
-            bits = x.to(tl.int32, bitcast=True)
-            x = ((bits + 0x7FFF + ((bits >> 16) & 1)) & -65536).to(tl.float32, bitcast=True)
-        else:
-            x = x.to(COMPUTE).to(tl.float32)
-    else:
-        x = x.to(COMPUTE)
-    return x
+def operand(x, COMPUTE: tl.constexpr):
+    """An operand of a product. The interpreter multiplies half-precision numbers wrongly: there it is of float32."""
+    return rounded(x.to(tl.float32), COMPUTE).to(tl.float32) if INTERPRETED else x.to(COMPUTE)
 
 
 @triton.jit
@@ -44,7 +35,6 @@ def linear(
     BLOCK_D: tl.constexpr,
     COMPUTE: tl.constexpr,
     PRECISION: tl.constexpr,
-    INTERPRET: tl.constexpr,
 ):
     """``hidden[i] @ weight.T + bias`` as ``[R, B]`` float32, and minus infinity beyond the last bin.
 
@@ -58,11 +48,11 @@ def linear(
         h = tl.load(hidden[:, None] + d[None, :], mask=mask[:, None] & inside[None, :], other=0.0)
         place = weight + k[:, None] * bin_stride + d[None, :]
         w = tl.load(place, mask=in_row[:, None] & inside[None, :], other=0.0)
-        h = rounded(h, COMPUTE, INTERPRET)
-        w = rounded(w, COMPUTE, INTERPRET)
+        h = operand(h, COMPUTE)
+        w = operand(w, COMPUTE)
         total = tl.dot(h, tl.trans(w), total, input_precision=PRECISION)
     if bias is not None:
-        total += rounded(tl.load(bias + k, mask=in_row, other=0.0), COMPUTE, INTERPRET).to(tl.float32)[None, :]
+        total += operand(tl.load(bias + k, mask=in_row, other=0.0), COMPUTE).to(tl.float32)[None, :]
     return tl.where(in_row[None, :], total, -float("inf"))
 
 
@@ -70,53 +60,8 @@ def linear(
 def softmax(x):
     """``x - max``, its exponential, and that one's sum, along the rows of a tile ``[R, B]``."""
     below_top = x - tl.max(x, 1)[:, None]
-    exponential = tl.exp(below_top)
+    exponential = exp(below_top)
     return below_top, exponential, tl.sum(exponential, 1)
-
-
-@triton.jit
-def expected(k, exponential, total, centres, BINS: tl.constexpr):
-    """Means ``[R]`` of ``exponential / total``: in bins from the middle of the range, or of the centres in float64."""
-    if centres is None:
-        mean = tl.sum(exponential * (k.to(tl.float32) - (BINS - 1) * 0.5)[None, :], 1) / total
-    else:
-        centre = tl.load(centres + k, mask=k < BINS, other=0.0)
-        mean = (tl.sum(exponential.to(tl.float64) * centre[None, :], 1) / total.to(tl.float64)).to(tl.float32)
-    return mean
-
-
-@triton.jit
-def times_log(p, log_q):
-    """``p log q``, and 0 where p is 0."""
-    return p * tl.where(p == 0.0, 0.0, log_q)
-
-
-@triton.jit
-def cumulative(u):
-    """Twice what a normal variable has below u standard deviations, minus 1."""
-    return tl.erf(u * 0.7071067811865476)
-
-
-@triton.jit
-def target_mass(k, position, inverse_sigma, PROJECTION: tl.constexpr, BINS: tl.constexpr):
-    """Probabilities ``[R, B]`` of targets at float64 positions ``[R]``; 0 beyond the last bin.
-
-    As `isogon.kernels.projections`. Distances are integers less a fraction, which float32 holds at any K.
-    """
-    cell = tl.floor(position)
-    fraction = (position - cell).to(tl.float32)
-    from_cell = k[None, :].to(tl.float32) - cell.to(tl.float32)[:, None]
-    if PROJECTION == "hl_gauss":
-        left = cumulative((from_cell - fraction[:, None]) * inverse_sigma)
-        right = cumulative((from_cell + 1.0 - fraction[:, None]) * inverse_sigma)
-        below = cumulative((cell.to(tl.float32) + fraction) * inverse_sigma)
-        above = cumulative((BINS - cell.to(tl.float32) - fraction) * inverse_sigma)
-        mass = (right - left) / (above + below)[:, None]
-    else:
-        beside = tl.abs(from_cell - fraction[:, None])
-        # NaN has to stay NaN.
-        mass = tl.where(beside >= 1.0, 0.0, 1.0 - beside)
-    return tl.where((k < BINS)[None, :], mass, 0.0)
 
 
 @triton.jit
@@ -126,7 +71,7 @@ def pair_rows(
     bias,
     state,
     order,
-    position,
+    target,
     tiles,
     programs,
     centres,
@@ -137,7 +82,12 @@ def pair_rows(
     state_stride,
     action_stride,
     bin_stride,
-    inverse_sigma,
+    low: tl.float64,
+    high: tl.float64,
+    origin: tl.float64,
+    width: tl.float64,
+    inverse_width: tl.float64,
+    inverse_sigma: tl.float32,
     PROJECTION: tl.constexpr,
     FEATURES: tl.constexpr,
     BINS: tl.constexpr,
@@ -146,11 +96,10 @@ def pair_rows(
     BLOCK_D: tl.constexpr,
     COMPUTE: tl.constexpr,
     PRECISION: tl.constexpr,
-    INTERPRET: tl.constexpr,
 ):
     """Losses of a tile's pairs, gradients of its logits, and stats; whatever of these is not None.
 
-    With x = hidden[state_i] @ weight[a].T + bias[a] and p the target of pair i, whose position is position[order_i]:
+    With x = hidden[state_i] @ weight[a].T + bias[a] and p the projection of target[order_i]:
 
         loss[order_i] = -(p * torch.log_softmax(x, -1)).sum(-1)
         rows[i] = torch.softmax(x, -1) - p
@@ -182,18 +131,18 @@ def pair_rows(
         BLOCK_D,
         COMPUTE,
         PRECISION,
-        INTERPRET,
     )
     below_top, exponential, total = softmax(x)
     log_total = tl.log(total)
     if stats is not None:
+        mean = bin_moment(k, exponential, centres, BINS) / total
         entropy = log_total - tl.sum(times_log(exponential, below_top), 1) / total
-        tl.store(stats + sample, expected(k, exponential, total, centres, BINS), mask=mask)
-        tl.store(stats + samples + sample, entropy, mask=mask)
-        tl.store(stats + 2 * samples + sample, tl.max(x, 1) + log_total, mask=mask)
+        store_stats(stats, samples, sample, mask, mask, mean, entropy, tl.max(x, 1) + log_total)
     if loss is not None:
-        p = target_mass(k, tl.load(position + sample, mask=mask, other=0.0), inverse_sigma, PROJECTION, BINS)
-        nats = -tl.sum(times_log(p, below_top - log_total[:, None]), 1)
+        value = tl.load(target + sample, mask=mask, other=0.0)
+        cell, fraction = scalar_position(value, low, high, origin, width, inverse_width, PROJECTION)
+        p = scalar_probabilities(k, cell, fraction, inverse_sigma, PROJECTION, BINS)
+        nats = tl.sum(times_log(p, log_total[:, None] - below_top), 1)
         tl.store(loss + sample, nats, mask=mask)
         if rows is not None:
             place = rows + pair[:, None] * BINS + k[None, :]
@@ -229,7 +178,6 @@ def weight_gradient(
     BLOCK_D: tl.constexpr,
     COMPUTE: tl.constexpr,
     PRECISION: tl.constexpr,
-    INTERPRET: tl.constexpr,
 ):
     """A part ``[BLOCK_K, BLOCK_D]`` of one action's block, summed over its pairs in their order; zeros without any.
 
@@ -255,8 +203,8 @@ def weight_gradient(
         g = scaled_rows(rows, order, upstream, upstream_stride, pair, mask, k, BINS)
         features = hidden + tl.load(state + pair, mask=mask, other=0) * state_stride
         h = tl.load(features[:, None] + d[None, :], mask=mask[:, None] & inside[None, :], other=0.0)
-        h = rounded(h, COMPUTE, INTERPRET)
-        total = tl.dot(tl.trans(rounded(g, COMPUTE, INTERPRET)), h, total, input_precision=PRECISION)
+        h = operand(h, COMPUTE)
+        total = tl.dot(tl.trans(operand(g, COMPUTE)), h, total, input_precision=PRECISION)
         bias_total += tl.sum(g, 0)
     if factor is not None:
         total *= tl.load(factor)
@@ -291,7 +239,6 @@ def hidden_gradient(
     BLOCK_D: tl.constexpr,
     COMPUTE: tl.constexpr,
     PRECISION: tl.constexpr,
-    INTERPRET: tl.constexpr,
 ):
     """``factor * upstream * rows[i] @ weight[a]``, for a tile: to ``of_hidden[state_i]``, or ``by_pair[i]`` float32."""
     tile = tl.program_id(0)
@@ -310,8 +257,8 @@ def hidden_gradient(
         g = scaled_rows(rows, order, upstream, upstream_stride, pair, mask, k, BINS)
         place = weight + action * action_stride + k[:, None] * bin_stride + d[None, :]
         w = tl.load(place, mask=(k < BINS)[:, None] & inside[None, :], other=0.0)
-        w = rounded(w, COMPUTE, INTERPRET)
-        total = tl.dot(rounded(g, COMPUTE, INTERPRET), w, total, input_precision=PRECISION)
+        w = operand(w, COMPUTE)
+        total = tl.dot(operand(g, COMPUTE), w, total, input_precision=PRECISION)
     if factor is not None:
         total *= tl.load(factor)
     written = mask[:, None] & inside[None, :]
@@ -358,7 +305,6 @@ def action_values(
     BLOCK_D: tl.constexpr,
     COMPUTE: tl.constexpr,
     PRECISION: tl.constexpr,
-    INTERPRET: tl.constexpr,
 ):
     """Means of some states' distributions over some actions, one action after another.
 
@@ -393,10 +339,9 @@ def action_values(
                 BLOCK_D,
                 COMPUTE,
                 PRECISION,
-                INTERPRET,
             )
             _, exponential, total = softmax(x)
-            mean = expected(k, exponential, total, centres, BINS)
+            mean = (bin_moment(k, exponential, centres, BINS) / total).to(tl.float32)
             if values is not None:
                 tl.store(values + state * actions + action, mean, mask=mask)
             else:

@@ -44,7 +44,8 @@ def pair_losses(
     wide = _wide(compute)
     used = pairs.without_left_out()
     loss = hidden.new_zeros(target.shape[0], dtype=wide)
-    rows = hidden.new_empty((used.order.shape[0], support.bins), dtype=wide) if gradient else None
+    rows = hidden.new_empty((target.shape[0], support.bins), dtype=wide) if gradient else None
+    left_out = target.shape[0] - used.order.shape[0]
     seen = [torch.zeros_like(loss) for _ in range(3)] if stats else None
     centres = centres_for(support, hidden.device) if stats else None
     for start, stop, logits in _logits(hidden, weight, bias, used, compute):
@@ -54,7 +55,7 @@ def pair_losses(
         assert result.loss is not None
         loss.index_copy_(0, order, result.loss)
         if rows is not None and result.gradient is not None:
-            rows[start:stop] = result.gradient
+            rows[left_out + start : left_out + stop] = result.gradient
         if seen and result.stats is not None:
             found = value_of_mean(result.stats.mean, support), result.stats.entropy, result.stats.logsumexp
             for whole, part in zip(seen, found, strict=True):
@@ -75,7 +76,8 @@ def gradients(
     """The contract is `q_head_backend.QHeadBackend`'s."""
     used = pairs.without_left_out()
     actions, names, counts = used.groups()
-    scaled = rows * upstream.index_select(0, used.order).to(rows.dtype).unsqueeze(-1)
+    scaled = rows[rows.shape[0] - used.order.shape[0] :]
+    scaled = scaled * upstream.index_select(0, used.order).to(rows.dtype).unsqueeze(-1)
     parts = torch.split(scaled, counts)
     of_hidden = of_weight = of_bias = None
     if wanted.hidden:

@@ -7,7 +7,6 @@ of blocks of a sparse gradient.
 
 from __future__ import annotations
 
-import os
 from typing import Any, NamedTuple
 
 import torch
@@ -16,16 +15,17 @@ import triton.language as tl
 
 from .hl_gauss import centres_for, value_of_mean
 from .pairs import Pairs
-from .projections import Projection, bin_position
+from .projections import Projection
 from .q_head_backend import Best, Gradients, PairLosses, Wanted, best_of, row_sparse
 from .q_head_kernels_triton import action_values, hidden_gradient, pair_rows, sum_by_state, weight_gradient
-from .rows import RowKernels
+from .rows import RowKernels, ScalarTargets, scalar_targets
+from .rows_triton import scalar_arguments
 from .support import Support
 
-INTERPRET = os.environ.get("TRITON_INTERPRET") == "1"
-"""Whether Triton's interpreter runs the kernels, on the CPU."""
-
 _DTYPES = {torch.float32: tl.float32, torch.bfloat16: tl.bfloat16, torch.float16: tl.float16}
+
+_NO_TARGETS = dict.fromkeys(("low", "high", "origin", "width", "inverse_width", "inverse_sigma"), 0.0)
+"""Instead of `scalar_arguments`, where values alone are wanted."""
 
 _PROGRAMS = 1024
 """Programs among which the actions' values are shared out: several for each of a GPU's 132 processors."""
@@ -42,7 +42,7 @@ class Tiling(NamedTuple):
 
     def options(self) -> dict[str, int]:
         """Of a launch."""
-        return {"num_warps": self.warps, "num_stages": self.stages}
+        return {"num_warps": self.warps, "num_stages": self.stages, "enable_fp_fusion": True}
 
 
 def pair_tiling(samples: int, bins: int, weight: torch.dtype, compute: torch.dtype) -> Tiling:
@@ -95,10 +95,8 @@ def pair_losses(
     loss = hidden.new_zeros(size, dtype=torch.float32)
     rows = hidden.new_empty((size, support.bins), dtype=torch.float32) if gradient else None
     seen = hidden.new_zeros((3, size), dtype=torch.float32) if stats else None
-    position = bin_position(target, support, projection)
-    if projection == "one_hot":
-        position = (torch.ceil(position) - 1).clamp(0, support.bins - 1)
-    _pair_rows(hidden, weight, bias, pairs, position, projection, support, compute, loss, rows, seen)
+    targets = scalar_targets(target, support, projection)
+    _pair_rows(hidden, weight, bias, pairs, targets, support, compute, loss, rows, seen)
     if seen is None:
         return PairLosses(loss, rows, None, None, None)
     return PairLosses(loss, rows, _left_out_are_zero(value_of_mean(seen[0], support), pairs), seen[1], seen[2])
@@ -139,7 +137,7 @@ def pair_values(
 ) -> torch.Tensor:
     """The contract is `q_head_backend.QHeadBackend`'s."""
     seen = hidden.new_zeros((3, pairs.order.shape[0]), dtype=torch.float32)
-    _pair_rows(hidden, weight, bias, pairs, None, "hl_gauss", support, compute, None, None, seen)
+    _pair_rows(hidden, weight, bias, pairs, None, support, compute, None, None, seen)
     return _left_out_are_zero(value_of_mean(seen[0], support), pairs)
 
 
@@ -194,8 +192,7 @@ def _pair_rows(
     weight: torch.Tensor,
     bias: torch.Tensor | None,
     pairs: Pairs,
-    position: torch.Tensor | None,
-    projection: Projection,
+    targets: ScalarTargets | None,
     support: Support,
     compute: torch.dtype,
     loss: torch.Tensor | None,
@@ -216,7 +213,7 @@ def _pair_rows(
             None if bias is None else bias.contiguous(),
             pairs.state,
             pairs.order,
-            position,
+            None if targets is None else targets.target.contiguous(),
             tiles,
             tiles.shape[1],
             centres_for(support, hidden.device),
@@ -227,8 +224,8 @@ def _pair_rows(
             hidden.stride(0),
             weight.stride(0),
             weight.stride(1),
-            1.0 / support.sigma_ratio,
-            PROJECTION=projection,
+            **(_NO_TARGETS if targets is None else scalar_arguments(targets)),
+            PROJECTION="hl_gauss" if targets is None else targets.projection,
             FEATURES=features,
             BINS=bins,
             BLOCK_P=tiling.samples,
@@ -401,7 +398,7 @@ def _inner_contiguous(weight: torch.Tensor) -> torch.Tensor:
 
 def _arithmetic(compute: torch.dtype) -> dict[str, Any]:
     exact = compute != torch.float32 or not torch.backends.cuda.matmul.allow_tf32
-    return {"COMPUTE": _DTYPES[compute], "PRECISION": "ieee" if exact else "tf32", "INTERPRET": INTERPRET}
+    return {"COMPUTE": _DTYPES[compute], "PRECISION": "ieee" if exact else "tf32"}
 
 
 def _device(tensor: torch.Tensor) -> torch.cuda.device_of:

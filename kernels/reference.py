@@ -26,6 +26,8 @@ from .support import Support
 class HLGaussStats:
     """What the loss saw on its way: detached tensors, one entry for each sample, weights not applied.
 
+    Everything is 0 of samples of weight 0, whatever their logits and targets are.
+
     Attributes:
         loss: ``[...]`` cross-entropy in nats.
         value: ``[...]`` expected value of the predicted distribution.
@@ -65,7 +67,7 @@ def hl_gauss_reference(
         stats = None
         if return_stats:
             reached = target.to(loss.dtype).clamp(support.lowest, support.highest)
-            stats = stats_of(logits.detach(), reached, support, loss.detach(), outside.sum())
+            stats = stats_of(logits.detach(), reached, support, loss.detach(), outside.sum(), weight)
         return reduced, stats
 
 
@@ -93,22 +95,28 @@ def categorical_reference(
         stats = None
         if return_stats and support is not None:
             none_clipped = torch.zeros((), dtype=torch.int64, device=logits.device)
-            stats = stats_of(logits.detach(), support.expectation(probs), support, loss.detach(), none_clipped)
+            reached = support.expectation(probs)
+            stats = stats_of(logits.detach(), reached, support, loss.detach(), none_clipped, weight)
         return reduced, stats
 
 
 def stats_of(
-    logits: torch.Tensor, target: torch.Tensor, support: Support, loss: torch.Tensor, clipped: torch.Tensor
+    logits: torch.Tensor,
+    target: torch.Tensor,
+    support: Support,
+    loss: torch.Tensor,
+    clipped: torch.Tensor,
+    weight: torch.Tensor | None,
 ) -> HLGaussStats:
     """Statistics of logits ``[..., K]`` and the values ``[...]`` that they were drawn towards."""
     log_probabilities = log_softmax(logits)
     probabilities = log_probabilities.exp()
     value = support.expectation(probabilities)
     return HLGaussStats(
-        loss=loss,
-        value=value,
-        td_error=value - target.to(value.dtype),
-        entropy=cross_entropy(log_probabilities, probabilities),
-        logsumexp=torch.logsumexp(logits.to(value.dtype), -1),
+        loss=ignore_unweighted(loss, weight),
+        value=ignore_unweighted(value, weight),
+        td_error=ignore_unweighted(value - target.to(value.dtype), weight),
+        entropy=ignore_unweighted(cross_entropy(log_probabilities, probabilities), weight),
+        logsumexp=ignore_unweighted(torch.logsumexp(logits.to(value.dtype), -1), weight),
         clipped=clipped,
     )

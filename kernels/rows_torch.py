@@ -32,7 +32,7 @@ def forward(
         loss = ignore_unweighted(cross_entropy(log_q, p), weight)
         factor = torch.full_like(loss, coefficient) if weight is None else coefficient * weight.to(loss.dtype)
         slope = _gradient(logits, index, log_q, p, factor) if gradient else None
-        seen = _stats(chosen, log_q, p, targets, centres) if stats else None
+        seen = _stats(chosen, log_q, p, targets, weight, centres) if stats else None
         return RowResult(loss, slope, seen)
 
 
@@ -100,7 +100,12 @@ def _gradient(
 
 
 def _stats(
-    logits: torch.Tensor, log_q: torch.Tensor, p: torch.Tensor, targets: RowTargets, centres: torch.Tensor | None
+    logits: torch.Tensor,
+    log_q: torch.Tensor,
+    p: torch.Tensor,
+    targets: RowTargets,
+    weight: torch.Tensor | None,
+    centres: torch.Tensor | None,
 ) -> RowStats:
     q = log_q.exp()
     k = torch.arange(targets.bins, dtype=log_q.dtype, device=log_q.device)
@@ -110,8 +115,8 @@ def _stats(
         terms = q.double() * centres
         mean = ((terms + terms.flip(-1)).sum(-1) / 2).to(log_q.dtype)
     return RowStats(
-        mean=mean,
-        entropy=cross_entropy(log_q, q),
-        logsumexp=torch.logsumexp(logits.to(log_q.dtype), -1),
-        target_mean=(p * k).sum(-1) if isinstance(targets, DistributionTargets) else None,
+        mean=ignore_unweighted(mean, weight),
+        entropy=ignore_unweighted(cross_entropy(log_q, q), weight),
+        logsumexp=ignore_unweighted(torch.logsumexp(logits.to(log_q.dtype), -1), weight),
+        target_mean=ignore_unweighted((p * k).sum(-1), weight) if isinstance(targets, DistributionTargets) else None,
     )

@@ -69,14 +69,14 @@ def td_target(
     if online is not None:
         _check_online(online, hidden_target, weight, support)
     live = discount != 0
-    if hidden_target.device.type == "cpu":
+    if hidden_target.device.type == "cpu" and not torch.compiler.is_compiling():
         place = live.nonzero().flatten()
         legal = None if legal is None else legal[place]
         online = online and (online[0][place], *online[1:])
         found = _next_value(hidden_target[place], weight, bias, support, legal, online, validate, impl)
         value = found.new_zeros(states).index_copy_(0, place, found)
     else:
-        # Which states live on is not known to the host: those that do not get features and actions that do no harm.
+        # Which states live on is not known here: those that do not get features and actions that do no harm.
         ended = ~live.unsqueeze(-1)
         legal = None if legal is None else legal | ended
         online = online and (online[0].masked_fill(ended, 0), *online[1:])

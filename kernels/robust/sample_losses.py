@@ -113,7 +113,7 @@ def scalar_loss(
         stats = None
         if return_stats:
             reached = target.to(loss.dtype).clamp(support.lowest, support.highest)
-            stats = stats_of(logits, reached, support, loss, outside.sum())
+            stats = stats_of(logits, reached, support, loss, outside.sum(), weight)
     reduced = reduce_loss(_WithGradient.apply(used, loss, gradient), weight, reduction)  # type: ignore[no-untyped-call]
     return reduced if stats is None else (reduced, stats)
 

@@ -102,6 +102,9 @@ class LayoutTraps:
             assert result.gradient is not None
             assert bool((result.loss[zeros] == 0).all())
             assert bool((result.gradient[zeros] == 0).all())
+            assert result.stats is not None
+            for part in result.stats:
+                assert part is None or bool((part[zeros] == 0).all())
             assert result.nan in (0, -1)
             if kept:
                 same_bits(result, alone, kept)

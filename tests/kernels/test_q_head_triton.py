@@ -3,11 +3,6 @@
 B states, A actions, P pairs, D features, K bins.
 """
 
-import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -254,17 +249,3 @@ def test_offsets_beyond_int32() -> None:
     assert torch.equal(
         q_values(hidden, weight, None, SUPPORT, impl="triton"), q_values(hidden, block, None, SUPPORT, impl="triton")
     )
-
-
-def test_kernels_compile_ahead_of_time_without_spilling_registers() -> None:
-    """In a process of its own, because this one's interpreter has taken the kernels' place."""
-    environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
-    script = Path(__file__).with_name("compile_q_head.py")
-    run = subprocess.run([sys.executable, script], env=environment, capture_output=True, text=True, timeout=300)
-    assert run.returncode == 0, run.stderr
-    rows = [json.loads(line) for line in run.stdout.splitlines()]
-    assert {row["architecture"] for row in rows} == {80, 90, 100}
-    assert len(rows) == 24
-    for row in rows:
-        assert row["spilled_bytes"] == 0, row
-        assert row["shared_bytes"] <= {80: 163, 90: 227, 100: 227}[row["architecture"]] * 1024, row
