@@ -102,7 +102,7 @@ def hl_gauss_loss(
 
     The same as ``categorical_loss(logits, target_probabilities(target, support, projection), weight=weight,
     reduction=reduction)``, in one pass over the logits that makes the gradient as well, and without target
-    distributions in memory.
+    distributions in memory. In C and in Triton, mass beyond 5.6 standard deviations, 2e-8 of it, may count 0.
 
     With ``row`` and ``action`` the logits are those of B states with A actions, ``[B, A, K]``, and sample i is the
     pair ``(row[i], action[i])``. Only the pairs' rows are read; all others have gradient 0. A pair of negative action
@@ -123,7 +123,8 @@ def hl_gauss_loss(
             ``"clamp"`` moves them to the nearer end, so that they still give a gradient; ``"error"`` refuses them.
         return_stats: also give `HLGaussStats`.
         validate: on CUDA, look for NaN, targets out of range and indices out of range, which makes the host wait. On
-            the CPU they are always looked for.
+            the CPU they are always looked for, but for NaN by the reference under `torch.compile`, which refuses
+            ``"error"`` there.
         impl: see `isogon.kernels.backends`. Only the reference has a second derivative.
 
     Returns:

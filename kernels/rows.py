@@ -102,6 +102,8 @@ def _grid(support: Support, projection: Projection) -> tuple[int, float, float, 
 class RowStats(NamedTuple):
     """What a pass over the rows sees besides the loss: float32 ``[P]``, weights not applied; 0 where the weight is 0.
 
+    Finite, and otherwise not specified, where the weight is 0.
+
     Attributes:
         mean: of the predicted distribution q, ``sum_k q_k (k - (K - 1) / 2)``, in bins from the middle of the range;
             or, where the caller gave float64 ``centres [K]``, ``sum_k q_k centres_k``, accumulated in float64.
@@ -144,12 +146,12 @@ class RowResult(NamedTuple):
 class RowKernels(Protocol):
     """A backend: a module with these functions.
 
-    NaN in a sample's logits or target makes that sample's loss, stats and gradient NaN and touches no other: results of
-    a sample do not depend, to the bit, on the other samples, on its place among them or on the number of threads. A
-    logit of minus infinity masks its bin. float64 is `rows_torch`'s alone; the others take float32, bfloat16 and
-    float16 logits, and compute in float32, positions in float64. Tensors lie on one device; logits may have any
-    strides (stride 0 too), and a gradient is contiguous. Indices are int64 and trusted: whoever calls has checked them,
-    and a negative one (a sample to leave out) comes with weight 0 and is not read.
+    NaN in a sample's logits or target makes that sample's loss and gradient NaN, and no stats finite that are made of
+    it. It touches no other: results of a sample do not depend, to the bit, on the other samples, on its place among
+    them or on the number of threads. A logit of minus infinity masks its bin. float64 is `rows_torch`'s alone; the
+    others take float32, bfloat16 and float16 logits, and compute in float32, positions in float64. Tensors lie on one
+    device; logits may have any strides (stride 0 too), and a gradient is contiguous. Indices are int64 and trusted:
+    whoever calls has checked them, and a negative one (a sample to leave out) comes with weight 0 and is not read.
     """
 
     def forward(

@@ -16,6 +16,10 @@ pytest.register_assert_rewrite(
     "tests.actors.environment_suite",
     "tests.actors.pool_suite",
     "tests.kernels.row_checks",
+    "tests.kernels.row_cases",
+    "tests.kernels.row_suite_layout",
+    "tests.kernels.row_suite_numbers",
+    "tests.kernels.row_suite_targets",
     "tests.schedulers.scheduler_suite",
 )
 

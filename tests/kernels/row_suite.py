@@ -14,4 +14,9 @@ from .row_suite_targets import TargetTraps
 
 
 class RowSuite(TargetTraps, NumberTraps, LayoutTraps):
-    """All of them. ``device`` says where tensors lie, ``many`` how many samples show a dependence on threads."""
+    """All of them.
+
+    Attributes:
+        device: where tensors lie.
+        many: samples enough to show a dependence on threads.
+    """

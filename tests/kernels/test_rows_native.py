@@ -71,7 +71,7 @@ def streaming() -> Iterator[None]:
     native.use_streaming_above(before)
 
 
-@pytest.mark.parametrize("bins", [2, 16, 51, 64, 101, 1000])
+@pytest.mark.parametrize("bins", [2, 16, 51, 64, 101, 1000, 1504])
 @pytest.mark.usefixtures("streaming")
 def test_8_gradients_streamed_past_the_caches(rows: RowKernels, bins: int) -> None:
     """The same bits as in small batches, with weights of 0 in some blocks, and where the last block is not full."""
@@ -85,6 +85,22 @@ def test_8_gradients_streamed_past_the_caches(rows: RowKernels, bins: int) -> No
             same_bits(streamed, problem.only(part).run(rows), part)
         native.use_streaming_above(before)
         same_bits(replace(problem, logits=problem.logits.t().contiguous().t()).run(rows), streamed)
+
+
+@pytest.mark.usefixtures("streaming")
+def test_8_streamed_rows_beside_rows_in_two_passes(rows: RowKernels) -> None:
+    """Logits that two passes cannot take go the other way, and their gradients are still to be written out."""
+    problem = draw(12, 1008)
+    problem.logits[1::3] += 3e7
+    problem.logits[7] += 3e7
+    before = native.use_two_passes_from(100)
+    try:
+        streamed = problem.run(rows, stats=False)
+        native.use_streaming_above(2**40)
+        same_bits(streamed, problem.run(rows, stats=False))
+    finally:
+        native.use_two_passes_from(before)
+    check(streamed, problem.plain(torch.float64), problem.plain(torch.float32))
 
 
 @pytest.mark.parametrize("bins", [51, 64])
