@@ -102,8 +102,6 @@ def _grid(support: Support, projection: Projection) -> tuple[int, float, float, 
 class RowStats(NamedTuple):
     """What a pass over the rows sees besides the loss: float32 ``[P]``, weights not applied; 0 where the weight is 0.
 
-    Finite, and otherwise not specified, where the weight is 0.
-
     Attributes:
         mean: of the predicted distribution q, ``sum_k q_k (k - (K - 1) / 2)``, in bins from the middle of the range;
             or, where the caller gave float64 ``centres [K]``, ``sum_k q_k centres_k``, accumulated in float64.
