@@ -151,7 +151,10 @@ static int run(const rows_job *job, int64_t rows, int threads, rows_seen *seen) 
 /* sum_i weight_i loss_i in float64, in an order of its own whatever the threads were. */
 static double weighted_sum(const float *loss, const float *weight, int64_t n) {
     double sums[8] = {0};
-    for (int64_t i = 0; i < n; i++) sums[i & 7] += weight ? (double)weight[i] * loss[i] : loss[i];
+    int64_t i = 0;
+    for (; i + 8 <= n; i += 8)
+        for (int j = 0; j < 8; j++) sums[j] += weight ? (double)weight[i + j] * loss[i + j] : loss[i + j];
+    for (; i < n; i++) sums[i & 7] += weight ? (double)weight[i] * loss[i] : loss[i];
     return ((sums[0] + sums[4]) + (sums[2] + sums[6])) + ((sums[1] + sums[5]) + (sums[3] + sums[7]));
 }
 
