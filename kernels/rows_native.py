@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from . import _native
-from .profile import Profile, profile
+from .target_profile import Profile, profile
 from .projections import Projection
 from .rows import DistributionTargets, RowResult, RowStats, RowTargets, ScalarTargets
 

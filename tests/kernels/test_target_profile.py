@@ -1,4 +1,4 @@
-"""The polynomials of `isogon.kernels.profile` against error functions of many digits, and plain torch's masses too."""
+"""The polynomials of `isogon.kernels.target_profile` against error functions of many digits, and plain torch's masses too."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy.special import erfc
 
 from isogon.kernels import Support, target_probabilities
-from isogon.kernels.profile import Profile, profile
+from isogon.kernels.target_profile import Profile, profile
 
 RATIOS = (1e-6, 1e-4, 0.01, 0.05, 0.0892, 0.0893, 0.1, 0.13, 0.3, 0.75, 1.0, 2.0, 5.0, 20.0, 100.0)
 FRACTIONS = np.unique(np.concatenate([np.linspace(0, 1, 400, endpoint=False), 1 - np.geomspace(1e-9, 0.5, 50)]))
