@@ -7,7 +7,7 @@ from typing import Literal, overload
 import torch
 
 from .backends import Impl, choose, takes_reference
-from .cross_entropy import Reduction, check_logits, check_reduction, check_weight
+from .cross_entropy import Reduction, check_constant, check_logits, check_reduction, check_weight
 from .fused import RowCall, fused_loss
 from .hl_gauss import centres_for, value_of_mean
 from .projections import project_categorical
@@ -85,7 +85,7 @@ def categorical_loss(
     """
     _check(logits, probs, support, reward, discount, return_stats)
     samples = logits.shape[:-1]
-    check_weight(weight, samples)
+    check_weight(weight, samples, logits.device)
     check_reduction(reduction)
     if takes_reference(impl, logits.dtype) or not samples.numel():
         loss, stats = categorical_reference(
@@ -159,12 +159,13 @@ def _check(
     check_logits(logits, support.bins if support else None)
     if probs.shape != logits.shape:
         raise ValueError(f"probs has shape {tuple(probs.shape)}, logits {tuple(logits.shape)}: they must be the same")
-    if probs.requires_grad:
-        raise ValueError("probs requires a gradient: targets are constants, detach it")
+    check_constant("probs", probs, logits.device)
     if (reward is None) != (discount is None):
         raise ValueError(f"{'reward' if reward is None else 'discount'} is None: a Bellman update needs both")
     for name, tensor in (("reward", reward), ("discount", discount)):
         if tensor is not None and tensor.shape != logits.shape[:-1]:
             raise ValueError(f"{name} has shape {tuple(tensor.shape)}: it must be {tuple(logits.shape[:-1])}")
+        if tensor is not None:
+            check_constant(name, tensor, logits.device)
     if support is None and (reward is not None or return_stats):
         raise ValueError(f"support is None: {'reward and discount' if reward is not None else 'return_stats'} need it")

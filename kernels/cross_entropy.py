@@ -54,23 +54,35 @@ def check_reduction(reduction: str) -> None:
         raise ValueError(f"reduction is {reduction!r}: it must be 'mean', 'sum', 'weighted_mean' or 'none'")
 
 
+_DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
+
+
 def check_logits(logits: torch.Tensor, bins: int | None = None) -> None:
     """Raise ValueError unless logits are floating ``[..., K]`` with at least two bins, or just as many as said."""
-    if not logits.dtype.is_floating_point:
-        raise ValueError(f"logits have dtype {logits.dtype}: they must be floating")
+    if logits.dtype not in _DTYPES:
+        raise ValueError(f"logits have dtype {logits.dtype}: they must be floating, of 16 bits at least")
     if logits.dim() == 0 or logits.shape[-1] < 2 or (bins is not None and logits.shape[-1] != bins):
         wanted = "at least 2 bins" if bins is None else f"the support's {bins} bins"
         raise ValueError(f"logits have shape {tuple(logits.shape)}: the last must be {wanted}")
 
 
-def check_weight(weight: torch.Tensor | None, shape: torch.Size) -> None:
+def check_weight(weight: torch.Tensor | None, shape: torch.Size, device: torch.device | None = None) -> None:
     """Raise ValueError unless there is no weight or one constant weight for each sample of ``shape``."""
     if weight is None:
         return
     if weight.shape != shape:
         raise ValueError(f"weight has shape {tuple(weight.shape)}: it must be {tuple(shape)}, one for each sample")
-    if weight.requires_grad:
-        raise ValueError("weight requires a gradient: weights are constants, detach it")
+    check_constant("weight", weight, device)
+
+
+def check_constant(name: str, tensor: torch.Tensor, device: torch.device | None) -> None:
+    """Raise ValueError unless a tensor is floating, needs no gradient and lies where the logits do."""
+    if not tensor.dtype.is_floating_point:
+        raise ValueError(f"{name} has dtype {tensor.dtype}: it must be floating")
+    if tensor.requires_grad:
+        raise ValueError(f"{name} requires a gradient: it is a constant, detach it")
+    if device is not None and tensor.device != device:
+        raise ValueError(f"{name} is on {tensor.device} and logits on {device}: both must be on one device")
 
 
 def check_target_kind(target: torch.Tensor, out_of_range: str) -> None:

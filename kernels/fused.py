@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from .cross_entropy import Reduction
-from .rows import RowKernels, RowStats, RowTargets
+from .rows import RowKernels, RowStats, RowTargets, ScalarTargets
 
 
 @dataclass(slots=True)
@@ -103,7 +103,8 @@ class _FusedLoss(torch.autograd.Function):
         else:
             early = on_cpu or logits.dtype != torch.float16
         loss = call.run(logits, early)
-        ctx.save_for_backward(logits)
+        # torch refuses to hand out what was changed in place since.
+        ctx.save_for_backward(logits, call.index, call.weight, *_tensors(call.targets))
         ctx.call = call
         return loss
 
@@ -115,18 +116,25 @@ class _FusedLoss(torch.autograd.Function):
         if gradient is not None and gradient.dtype.itemsize == 2 and gradient.device.type == "cpu":
             gradient = gradient if upstream.item() == 1 else None
         if gradient is None:
-            (logits,) = ctx.saved_tensors
-            gradient = call.kernels.gradient(logits, call.index, call.targets, call.weight, upstream / call.norm)
+            logits, index, weight, *_ = ctx.saved_tensors
+            gradient = call.kernels.gradient(logits, index, call.targets, weight, upstream / call.norm)
         elif call.reduction == "none":
-            if call.weight is not None:
-                upstream = upstream.masked_fill(call.weight == 0, 0)
+            _, _, weight, *_ = ctx.saved_tensors
+            if weight is not None:
+                upstream = upstream.masked_fill(weight == 0, 0)
             gradient.mul_(upstream.unsqueeze(-1))
         else:
             call.kernels.scale_(gradient, upstream)
         if torch.is_grad_enabled():
             # once_differentiable would let a second derivative pass for 0 where the upstream gradient is a constant.
-            gradient = NoSecondDerivative.apply(gradient, *ctx.saved_tensors)  # type: ignore[no-untyped-call]
+            gradient = NoSecondDerivative.apply(gradient, ctx.saved_tensors[0])  # type: ignore[no-untyped-call]
         return gradient, None
+
+
+def _tensors(targets: RowTargets) -> tuple[torch.Tensor | None, ...]:
+    if isinstance(targets, ScalarTargets):
+        return (targets.target,)
+    return targets.probs, targets.reward, targets.discount
 
 
 class NoSecondDerivative(torch.autograd.Function):

@@ -105,8 +105,8 @@ def hl_gauss_loss(
     distributions in memory. In C and in Triton, mass beyond 5.6 standard deviations, 2e-8 of it, may count 0.
 
     With ``row`` and ``action`` the logits are those of B states with A actions, ``[B, A, K]``, and sample i is the
-    pair ``(row[i], action[i])``. Only the pairs' rows are read; all others have gradient 0. A pair of negative action
-    is left out, as if its weight were 0.
+    pair ``(row[i], action[i])``. Only the pairs' rows are read; all others have gradient 0. A pair of negative row or
+    action is left out, as if its weight were 0.
 
     Args:
         logits: ``[..., K]`` floating. Arithmetic is in float64 for float64 logits and in float32 otherwise.
@@ -149,7 +149,7 @@ def hl_gauss_loss(
     if target.device != device:
         raise ValueError(f"target is on {target.device} and logits on {device}: both must be on one device")
     check_target_kind(target, out_of_range)
-    check_weight(weight, samples)
+    check_weight(weight, samples, device)
     check_projection(projection)
     check_reduction(reduction)
     on_cpu = device.type == "cpu"

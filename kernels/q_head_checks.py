@@ -90,9 +90,9 @@ def check_indices(row: torch.Tensor | None, action: torch.Tensor, states: int, a
     """
     if torch.compiler.is_compiling() or not action.numel() or not (validate or action.device.type == "cpu"):
         return
-    check_below("action", action, None, actions, "actions")
+    check_below("action", action, actions, "actions")
     if row is not None:
-        check_below("row", row, None, states, "states")
+        check_below("row", row, states, "states")
 
 
 def check_legal_shape(legal: torch.Tensor | None, hidden: torch.Tensor, actions: int) -> None:

@@ -13,7 +13,7 @@ import triton
 import triton.language as tl
 
 from .projections_triton import scalar_position, scalar_probabilities
-from .row_parts_triton import INTERPRETED, bin_moment, exp, rounded, store_stats, times_log
+from .row_parts_triton import INTERPRETED, bin_moment, rounded, store_stats, times_log
 
 
 @triton.jit
@@ -60,7 +60,8 @@ def linear(
 def softmax(x):
     """``x - max``, its exponential, and that one's sum, along the rows of a tile ``[R, B]``."""
     below_top = x - tl.max(x, 1)[:, None]
-    exponential = exp(below_top)
+    # Not `exp` of the rows' kernels: beside a product's registers it spills on sm_100.
+    exponential = tl.exp(below_top)
     return below_top, exponential, tl.sum(exponential, 1)
 
 

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 
 from . import _native
-from .target_profile import Profile, profile
 from .projections import Projection
 from .rows import DistributionTargets, RowResult, RowStats, RowTargets, ScalarTargets
+from .target_profile import Profile, profile
 
 _TYPES = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2}
 _TARGETS = (torch.float32, torch.float64)
@@ -34,9 +34,10 @@ def forward(
     """Losses, and if asked gradient and stats, in one pass; see `rows.RowKernels`."""
     rows, bins = logits.shape
     dtype = logits.dtype
+    logits = logits.resolve_neg()
     row_stride, column_stride = logits.stride()
     if weight is not None:
-        weight = weight.float().contiguous()
+        weight = weight.float().contiguous().resolve_neg()
     if index is None:
         samples = rows
         loss = None if only_total else torch.empty(samples)
@@ -54,15 +55,16 @@ def forward(
         seen = tuple(torch.zeros(samples) for _ in range(_COUNT[type(targets)]))
         seen_at = tuple(part.data_ptr() for part in seen) + _NOWHERE[len(seen) :]
     if isinstance(targets, ScalarTargets):
-        target = targets.target
+        target = targets.target.resolve_neg()
         if target.dtype not in _TARGETS or not target.is_contiguous():
             target = (target if target.dtype == torch.float64 else target.float()).contiguous()
         plan, _ = _plan(targets[1:])
         given: tuple[Any, ...] = target.data_ptr(), target.dtype == torch.float64, None, None, None, 0.0, 1.0
     else:
-        probs = targets.probs.float().contiguous()
+        probs = targets.probs.float().contiguous().resolve_neg()
         reward, discount = (
-            None if part is None else part.double().contiguous() for part in (targets.reward, targets.discount)
+            None if part is None else part.double().contiguous().resolve_neg()
+            for part in (targets.reward, targets.discount)
         )
         plan = None
         given = (None, False, probs.data_ptr(), _at(reward), _at(discount), targets.origin, targets.width)

@@ -14,7 +14,7 @@ def checked_index(
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
     """What a kernel needs of pairs ``(row [P], action [P])``.
 
-    A pair of negative action is left out: its index is -1 and its weight 0.
+    A pair of negative row or action is left out: its index is -1 and its weight 0.
 
     Returns:
         index: ``[P]`` int64 of rows of the flat logits.
@@ -38,13 +38,13 @@ def checked_index(
     compiling = torch.compiler.is_compiling()
     checked = validate or row.device.type == "cpu"
     if row.numel() and checked and not compiling:
-        check_below("row", row, 0, states, "states")
-        check_below("action", action, None, actions, "actions")
-    left_out = action < 0
+        check_below("row", row, states, "states")
+        check_below("action", action, actions, "actions")
+    left_out = (row < 0) | (action < 0)
     index = torch.where(left_out, -1, row * actions + action)
     if checked and compiling:
         # Nothing can be looked at yet. What is out of range is made so as an index too, for `check_rows` to see.
-        index = torch.where((row < 0) | (row >= states) | (action >= actions), states * actions, index)
+        index = torch.where((row >= states) | (action >= actions), states * actions, index)
     if row.device.type != "cpu" or compiling or bool(left_out.any()):
         kept = torch.ones(row.shape, device=row.device) if weight is None else weight
         weight = kept.masked_fill(left_out, 0)
@@ -69,9 +69,7 @@ def check_rows(index: torch.Tensor, rows: int) -> None:
         raise ValueError(f"row and action have {int(wrong.sum())} of {index.numel()} pairs out of logits' range")
 
 
-def check_below(name: str, index: torch.Tensor, lowest: int | None, end: int, what: str) -> None:
-    """Raise ValueError for an index out of range. Makes a GPU's host wait."""
-    least, most = (int(number) for number in torch.aminmax(index))
-    if most >= end or (lowest is not None and least < lowest):
-        wrong = most if most >= end else least
-        raise ValueError(f"{name} has {wrong}, of {end} {what}")
+def check_below(name: str, index: torch.Tensor, end: int, what: str) -> None:
+    """Raise ValueError for an index that is too large. Makes a GPU's host wait."""
+    if (most := int(index.max())) >= end:
+        raise ValueError(f"{name} has {most}, of {end} {what}")

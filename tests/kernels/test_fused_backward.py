@@ -125,3 +125,18 @@ def test_13_the_gradient_written_by_hand_in_float64(reduction: Reduction, projec
 
     assert torch.autograd.gradcheck(loss, (logits.requires_grad_(),))
     torch.testing.assert_close(loss(logits), loss(logits, "reference"), rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("changed", ["target", "weight", "logits"])
+@pytest.mark.parametrize("impl", FUSED)
+def test_11_what_a_second_look_needs_must_not_have_changed(impl: Impl, changed: str) -> None:
+    """A gradient that is made in the backward pass would be another loss's."""
+    logits, target, weight = samples()
+    logits = logits.requires_grad_()
+    loss = hl_gauss_loss(logits, target, SUPPORT, weight=weight, impl=impl)
+    (first,) = torch.autograd.grad(loss, logits, retain_graph=True)
+    with torch.no_grad():
+        {"target": target, "weight": weight, "logits": logits}[changed].mul_(0.5)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        torch.autograd.grad(loss, logits)
+    assert first.isfinite().all()

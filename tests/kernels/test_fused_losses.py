@@ -6,6 +6,7 @@ The numbers in names are groups of traps, as in `row_suite`.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -241,3 +242,54 @@ def test_implementations_are_chosen_by_name() -> None:
         with pytest.raises(ValueError, match="impl is 'native' and logits are float64: take 'reference', 'torch' or"):
             hl_gauss_loss(logits.double(), target, SUPPORT, impl="native")
         assert describe()["cpu"].startswith("native, C with ")
+
+
+@pytest.mark.parametrize("name", ["target", "weight", "probs", "reward", "discount"])
+@pytest.mark.parametrize("wrong", ["device", "dtype", "gradient"])
+@pytest.mark.parametrize("impl", IMPLS)
+def test_8_every_tensor_is_a_constant_where_the_logits_are(impl: Impl, wrong: str, name: str) -> None:
+    """Its address would be taken for one in this device's memory, and its bits for another dtype's."""
+    logits, target, weight = samples()
+    given = {
+        "target": target,
+        "weight": weight,
+        "probs": torch.softmax(logits, -1),
+        "reward": target,
+        "discount": weight,
+    }
+    match wrong:
+        case "device":
+            given[name] = given[name].to("meta")
+        case "dtype":
+            given[name] = given[name].to(torch.complex64)
+        case "gradient":
+            given[name] = given[name].clone().requires_grad_()
+
+    def loss() -> None:
+        if name == "target":
+            hl_gauss_loss(logits, given["target"], SUPPORT, weight=given["weight"], impl=impl)
+        options: dict[str, Any] = {key: given[key] for key in ("reward", "discount", "weight")}
+        categorical_loss(logits, given["probs"], support=SUPPORT, impl=impl, **options)
+
+    with pytest.raises(ValueError, match=f"{name} (is on meta|has dtype torch.complex64|requires a gradient)"):
+        loss()
+
+
+def test_5_smaller_floats_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"logits have dtype torch\.float8_e4m3fn"):
+        hl_gauss_loss(torch.zeros(2, 51).to(torch.float8_e4m3fn), torch.zeros(2), SUPPORT)
+
+
+@pytest.mark.parametrize("impl", FUSED)
+def test_8_tensors_that_are_negated_lazily(impl: Impl) -> None:
+    def lazily(x: torch.Tensor) -> torch.Tensor:
+        negated = torch.complex(torch.zeros_like(x), -x).conj().imag
+        assert negated.is_neg()
+        return negated
+
+    logits, target, weight = samples()
+    plain = hl_gauss_loss(logits, target, SUPPORT, weight=weight, impl=impl)
+    got = hl_gauss_loss(lazily(logits), lazily(target), SUPPORT, weight=lazily(weight), impl=impl)
+    torch.testing.assert_close(got, plain)
+    probs = torch.softmax(logits, -1)
+    torch.testing.assert_close(categorical_loss(logits, lazily(probs), impl=impl), categorical_loss(logits, probs))

@@ -61,7 +61,6 @@ def test_10_pairs_out_of_range_are_named(impl: Impl) -> None:
     target = torch.zeros(40)
     for name, index, wrong, told in (
         ("row", row, 9, "row has 9, of 9 states"),
-        ("row", row, -1, "row has -1, of 9 states"),
         ("action", action, 5, "action has 5, of 5 actions"),
     ):
         changed = index.clone()
@@ -77,3 +76,18 @@ def test_10_pairs_out_of_range_are_named(impl: Impl) -> None:
         hl_gauss_loss(logits[0], target, SUPPORT, impl=impl, row=row, action=action)
     with pytest.raises(ValueError, match=r"target has shape \(9,\)"):
         hl_gauss_loss(logits, target[:9], SUPPORT, impl=impl, row=row, action=action)
+
+
+@pytest.mark.parametrize("impl", IMPLS)
+def test_10_pairs_of_negative_row_or_action_are_left_out(impl: Impl) -> None:
+    logits, row, action = pairs()
+    logits = logits.detach().requires_grad_()
+    target = torch.linspace(-9, 9, 40)
+    weight = torch.ones(40)
+    weight[[3, 17]] = 0
+    wanted = hl_gauss_loss(logits, target, SUPPORT, row=row, action=action, weight=weight, impl=impl)
+    wanted_gradient = gradient_of(wanted, logits)
+    row[3], action[17] = -1, -2
+    loss = hl_gauss_loss(logits, target, SUPPORT, row=row, action=action, impl=impl)
+    assert torch.equal(loss, wanted)
+    assert torch.equal(gradient_of(loss, logits), wanted_gradient)

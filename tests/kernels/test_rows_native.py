@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from isogon.kernels import Support
-from isogon.kernels.rows import RowKernels, RowResult
+from isogon.kernels.rows import RowKernels, RowResult, ScalarTargets
 
 from .native_sets import INSTRUCTION_SETS, using
 from .row_cases import HALF, KINDS, Problem, check, check_problem, draw, same_bits
@@ -234,3 +234,18 @@ def test_4_a_window_wider_than_all_bins_is_cut(rows: RowKernels) -> None:
     result = check_problem(rows, problem)
     uniform = replace(problem, kind="probs", probs=torch.full((9, 7), 1 / 7)).run(rows)
     torch.testing.assert_close(result.loss, uniform.loss, rtol=1e-6, atol=1e-5)
+
+
+@pytest.mark.parametrize("two_passes", [False, True])
+@pytest.mark.parametrize("bins", [16384, 2**20 + 3])
+def test_7_sums_of_long_rows_keep_their_digits(rows: RowKernels, bins: int, two_passes: bool) -> None:
+    """A million equal terms, one after the other, would lose three digits."""
+    before = native.use_two_passes_from(1 if two_passes else 2**62)
+    try:
+        logits = torch.full((1, bins), -0.3)
+        target = ScalarTargets(torch.zeros(1), "hl_gauss", bins, 0.75, -10.0, 10.0, -10.0, 20.0 / bins)
+        loss = rows.forward(logits, None, target, None, 1.0, gradient=False, stats=False).loss
+    finally:
+        native.use_two_passes_from(before)
+    assert loss is not None
+    assert loss.item() == pytest.approx(math.log(bins), abs=2e-5)

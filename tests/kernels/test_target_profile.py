@@ -1,4 +1,4 @@
-"""The polynomials of `isogon.kernels.target_profile` against error functions of many digits, and plain torch's masses too."""
+"""`isogon.kernels.target_profile` against error functions of many digits, and plain torch's masses too."""
 
 from __future__ import annotations
 
