@@ -34,7 +34,8 @@ def forward(
     """Losses, and if asked gradient and stats, in one pass; see `rows.RowKernels`."""
     rows, bins = logits.shape
     dtype = logits.dtype
-    logits = logits.resolve_neg()
+    if logits.is_neg():
+        logits = logits.resolve_neg()
     row_stride, column_stride = logits.stride()
     if weight is not None:
         weight = weight.float().contiguous().resolve_neg()
@@ -55,9 +56,9 @@ def forward(
         seen = tuple(torch.zeros(samples) for _ in range(_COUNT[type(targets)]))
         seen_at = tuple(part.data_ptr() for part in seen) + _NOWHERE[len(seen) :]
     if isinstance(targets, ScalarTargets):
-        target = targets.target.resolve_neg()
-        if target.dtype not in _TARGETS or not target.is_contiguous():
-            target = (target if target.dtype == torch.float64 else target.float()).contiguous()
+        target = targets.target
+        if target.dtype not in _TARGETS or not target.is_contiguous() or target.is_neg():
+            target = (target if target.dtype == torch.float64 else target.float()).contiguous().resolve_neg()
         plan, _ = _plan(targets[1:])
         given: tuple[Any, ...] = target.data_ptr(), target.dtype == torch.float64, None, None, None, 0.0, 1.0
     else:
