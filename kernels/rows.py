@@ -5,7 +5,7 @@ so that target distributions never exist as a tensor. P samples read rows of ``l
 ``index[i]``, or row i where there is no index (then P = N).
 
 Three modules implement the contract: `rows_triton` (CUDA), `rows_native` (C), `rows_torch` (any device and dtype). One
-test suite holds all three to the plain reference of `reference`.
+test suite holds all three to the plain reference of `reference`, Triton on a GPU (its interpreter gets through a part).
 """
 
 from __future__ import annotations

@@ -112,7 +112,7 @@ class FullMap(Form):
         actions = self.weight.shape[0]
         if state.shape[0] * actions <= _DENSE_ACTIONS_PER_PAIR * row.shape[0]:
             outputs = _outputs(state, self.weight, self.bias).flatten(0, 1)
-            _check_actions(action, actions)
+            check_within("action", action, actions)
             return outputs.index_select(0, row * actions + action)
         weight, bias = self.weight.index_select(0, action), self.bias.index_select(0, action)
         return torch.baddbmm(bias.unsqueeze(-1), weight, state.index_select(0, row).unsqueeze(-1)).squeeze(-1)
@@ -273,10 +273,10 @@ def _outputs(state: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> t
     return functional.linear(state, weight.flatten(0, 1), bias.flatten()).reshape(-1, *bias.shape)
 
 
-def _check_actions(action: torch.Tensor, actions: int) -> None:
-    # The index into states times actions would be valid for another pair.
-    if action.device.type == "cpu" and action.numel() and not 0 <= int(action.min()) <= int(action.max()) < actions:
-        raise IndexError(f"action has values from {int(action.min())} to {int(action.max())}, of {actions} actions")
+def check_within(name: str, index: torch.Tensor, end: int) -> None:
+    """Raise IndexError on the CPU unless ``0 <= index < end``: another pair would be taken, or none, without a word."""
+    if index.device.type == "cpu" and index.numel() and not 0 <= int(index.min()) <= int(index.max()) < end:
+        raise IndexError(f"{name} has values from {int(index.min())} to {int(index.max())}, of {end} {name}s")
 
 
 def _actions_at_a_time(states: int, width: int) -> int:

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from ...kernels import q_chosen, q_max, q_values
-from .forms import Form, Hidden, Layer
+from .forms import Form, Hidden, Layer, check_within
 from .kinds import CategoricalTarget, HeadLoss, Kind, Target
 
 _FEW_OUTPUTS = 2**20
@@ -90,8 +90,11 @@ class ValueHead(nn.Module):
     def _loss(
         self, hidden: Hidden, row: torch.Tensor, action: torch.Tensor, target: Target, weight: torch.Tensor | None
     ) -> HeadLoss:
-        layer = self.form.layer(hidden)
-        loss = None if layer is None else self.kind.layer_loss(layer, row, action, target, weight)
+        loss = None
+        if (layer := self.form.layer(hidden)) is not None:
+            check_within("row", row, layer[0].shape[0])
+            check_within("action", action, layer[1].shape[0])
+            loss = self.kind.layer_loss(layer, row, action, target, weight)
         return self.kind.loss(self.form.logits(hidden, row, action), target, weight) if loss is None else loss
 
     def value(self, logits: torch.Tensor) -> torch.Tensor:
@@ -122,6 +125,7 @@ class ValueHead(nn.Module):
         row = torch.arange(states, device=action.device).repeat_interleave(candidates)
         layer = self._fusible_layer(hidden)
         if layer is not None and self.kind.support is not None:
+            check_within("action", action, layer[1].shape[0])
             values = self._in_units_of_return(q_chosen(*layer, row, action.flatten(), self.kind.support))
         else:
             values = self.value(self.form.logits(hidden, row, action.flatten()))

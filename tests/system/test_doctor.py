@@ -283,3 +283,12 @@ def test_what_is_missing_ends_it_with_a_code(
     else:
         assert "MISSING: not installed" in out
         assert "updates/s" not in out
+
+
+def test_it_says_why_the_kernels_are_slow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where there was no compiler, and only there."""
+    for missing, used, status in ((None, "native", "ok"), ("no compiler was found", "torch", "note")):
+        monkeypatch.setattr("isogon.kernels.backends.why_not", lambda name, missing=missing: missing)
+        fact = found("kernel_backend_cpu", tmp_path)
+        assert (fact.value, fact.status, fact.remedy) == (used, status, missing or "")
+        assert ("several times slower" in fact.text) == (missing is not None)
