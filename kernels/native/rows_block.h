@@ -418,15 +418,18 @@ ISA static void deliver(const rows_job *job, int64_t row, const float *finished)
  * the logits from each other. */
 ISA static float entropy(const float *x, int64_t bins, const float *exps, float log_sum, float sum_e, float shift) {
     const vf log_sums = v_set(log_sum), shifts = v_set(shift);
-    vf terms = v_set(0);
-    for (int64_t k = 0; k < bins; k += V) {
-        vf e = v_load(exps + k), a = v_load_first(x + k, bins - k < V ? (int)(bins - k) : V, 0);
-        terms = v_fma(e, v_where_mass(v_sub(log_sums, v_sub(a, shifts)), e), terms);
+    double sum = 0;
+    for (int64_t first = 0; first < bins; first += RUN) {
+        vf terms = v_set(0);
+        for (int64_t k = first; k < bins && k < first + RUN; k += V) {
+            vf e = v_load(exps + k), a = v_load_first(x + k, bins - k < V ? (int)(bins - k) : V, 0);
+            terms = v_fma(e, v_where_mass(v_sub(log_sums, v_sub(a, shifts)), e), terms);
+        }
+        float lanes[V];
+        v_store(lanes, terms);
+        for (int l = 0; l < V; l++) sum += lanes[l];
     }
-    float lanes[V], sum = 0;
-    v_store(lanes, terms);
-    for (int l = 0; l < V; l++) sum += lanes[l];
-    return sum / sum_e;
+    return (float)(sum / sum_e);
 }
 
 ISA static void store_stats(const rows_job *job, int64_t sample, const float *x, const float *exps, float log_sum,

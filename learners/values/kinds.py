@@ -46,7 +46,7 @@ class HeadLoss:
 
     Attributes:
         loss: ``[P]``, weights applied, not reduced. The usual loss of a batch is its mean.
-        value: ``[P]`` predicted value, detached.
+        value: ``[P]`` predicted value, detached. Meaningless where the weight is 0.
         td_error: ``[P]`` value minus target (after clamping), weights not applied, detached. Meaningless where the
             weight is 0.
         clipped: 0-d int64, number of targets outside the range.
