@@ -7,7 +7,7 @@ from typing import Literal, overload
 import torch
 
 from .backends import Impl, choose, takes_reference
-from .cross_entropy import Reduction, check_constant, check_logits, check_reduction, check_weight
+from .cross_entropy import Reduction, check_constant, check_logits, check_reduction, check_weight, reduce_loss
 from .fused import RowCall, fused_loss
 from .hl_gauss import centres_for, value_of_mean
 from .projections import project_categorical
@@ -101,7 +101,7 @@ def categorical_loss(
     flat = [part if part is None else part.reshape(-1) for part in (reward, discount, weight)]
     targets = DistributionTargets(probs.reshape(-1, bins), bins, flat[0], flat[1], origin, width)
     if torch.compiler.is_compiling():
-        from .compiled import compiled_reduction, compiled_row_losses
+        from .compiled import compiled_row_losses
 
         parts = compiled_row_losses(
             logits.reshape(-1, bins),
@@ -112,7 +112,7 @@ def categorical_loss(
             ("hl_gauss", "clamp", False, impl),
             return_stats,
         )
-        loss = compiled_reduction(parts[0], flat[2], reduction)
+        loss = reduce_loss(parts[0], flat[2], reduction)
         row_loss, seen = parts[0].detach(), RowStats(*parts[1:]) if return_stats else None
     else:
         centres = centres_for(support, logits.device) if support and return_stats else None

@@ -13,7 +13,7 @@ from typing import Any, Literal, cast
 import torch
 
 from .backends import Impl, choose
-from .cross_entropy import OutOfRange, Reduction, reduce_loss
+from .cross_entropy import OutOfRange
 from .projections import Projection
 from .rows import DistributionTargets, RowTargets, scalar_targets
 from .selection import check_rows
@@ -52,19 +52,11 @@ def _row_losses(
 
 @_row_losses.register_fake
 def _(
-    logits: torch.Tensor,
-    index: torch.Tensor | None,
-    target: torch.Tensor | None,
-    probs: torch.Tensor | None,
-    reward: torch.Tensor | None,
-    discount: torch.Tensor | None,
-    weight: torch.Tensor | None,
-    support: Sequence[float],
-    choices: str,
-    stats: bool,
+    logits: torch.Tensor, index: torch.Tensor | None, target: torch.Tensor | None, *others: Any
 ) -> list[torch.Tensor]:
+    stats = others[-1]
     samples = logits.shape[0] if index is None else index.shape[0]
-    parts = 1 if not stats else 4 if probs is None else 5
+    parts = 1 if not stats else 4 if target is not None else 5
     dtype = torch.float64 if logits.dtype == torch.float64 else torch.float32
     return [logits.new_empty(samples, dtype=dtype) for _ in range(parts)]
 
@@ -90,18 +82,7 @@ def _row_gradient(
 
 
 @_row_gradient.register_fake
-def _(
-    logits: torch.Tensor,
-    index: torch.Tensor | None,
-    target: torch.Tensor | None,
-    probs: torch.Tensor | None,
-    reward: torch.Tensor | None,
-    discount: torch.Tensor | None,
-    weight: torch.Tensor | None,
-    support: Sequence[float],
-    choices: str,
-    upstream: torch.Tensor,
-) -> torch.Tensor:
+def _(logits: torch.Tensor, *others: Any) -> torch.Tensor:
     return logits.new_empty(logits.shape)
 
 
@@ -147,11 +128,6 @@ def compiled_row_losses(
         logits, index, *targets, weight, flat, " ".join(str(choice) for choice in choices), stats
     )
     return [loss, *(part.detach() for part in seen)]
-
-
-def compiled_reduction(loss: torch.Tensor, weight: torch.Tensor | None, reduction: Reduction) -> torch.Tensor:
-    """The losses of `compiled_row_losses`, reduced."""
-    return reduce_loss(loss, weight, reduction)
 
 
 _ANCHORS: tuple[Literal["edges", "atoms"], ...] = ("edges", "atoms")

@@ -20,6 +20,7 @@ from .cross_entropy import (
     check_target_kind,
     check_weight,
     raise_outside,
+    reduce_loss,
 )
 from .fused import RowCall, fused_loss
 from .projections import Projection, check_projection
@@ -168,7 +169,7 @@ def hl_gauss_loss(
         )
         return loss if stats is None else (loss, stats)
     if torch.compiler.is_compiling():
-        from .compiled import compiled_reduction, compiled_row_losses
+        from .compiled import compiled_row_losses
 
         flat = None if weight is None else weight.reshape(-1)
         parts = compiled_row_losses(
@@ -180,7 +181,7 @@ def hl_gauss_loss(
             (projection, out_of_range, validate, impl),
             return_stats,
         )
-        loss = compiled_reduction(parts[0], flat, reduction)
+        loss = reduce_loss(parts[0], flat, reduction)
         loss = loss.reshape(samples) if reduction == "none" else loss
         if not return_stats:
             return loss
