@@ -87,6 +87,11 @@ class Worker:
         self._evaluation_environment: VectorEnvironment | None = None
         self._playing: _Playing | None = None
 
+    @property
+    def samples(self) -> int:
+        """None of its own: what it plays is made as it plays."""
+        return 0
+
     def run(self, assign: Assign, state: PolicyState) -> WorkResult:
         """Do one piece of work with these weights.
 

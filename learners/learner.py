@@ -7,14 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 import torch
 
+from ..schedulers.aggregation import AverageKind
 from .batch import Batch, Observation
 
-SharedTensors: TypeAlias = dict[str, tuple[torch.Tensor, Literal["mean", "integer"]]]
+SharedTensors: TypeAlias = dict[str, tuple[torch.Tensor, AverageKind]]
 """What crosses a link, by name, and how it averages over learners."""
 
 
@@ -128,6 +129,7 @@ class Learner(Protocol):
 
 __all__ = [
     "GREEDY",
+    "AverageKind",
     "Exploration",
     "Learner",
     "Loss",

@@ -148,7 +148,7 @@ class QLearner:
         persistent = self._plain.state_dict()
         for name, part in self._plain.named_buffers():
             if name in persistent:
-                parameters[name] = (part, "mean" if part.is_floating_point() else "integer")
+                parameters[name] = (part, "statistic" if part.is_floating_point() else "integer")
         return parameters
 
     def load_shared(self, tensors: Mapping[str, torch.Tensor]) -> None:

@@ -9,11 +9,13 @@ from typing import Any
 from .events import (
     Arrived,
     Assign,
+    Closing,
     Command,
     Commit,
     Demand,
     Drop,
     Event,
+    Failed,
     Joined,
     Left,
     Published,
@@ -80,6 +82,14 @@ class EqualSplit:
                 commands += self._lose(event.worker, f"worker left: {event.reason}" if event.reason else "worker left")
             case Arrived():
                 commands.append(self._finish(event))
+            case Failed():
+                commands += self._give_up(event)
+            case Closing():
+                for worker in list(self._workers):
+                    commands += self._lose(worker, "the run ends")
+                self._demanded -= self._wanted
+                self._wanted = 0
+                self._evaluations = []
             case Published():
                 if self._version is not None and event.version <= self._version:
                     raise ValueError(f"version is {event.version}: it must be above {self._version}, the last one")
@@ -160,6 +170,16 @@ class EqualSplit:
             self._done += arrived.amount
             self._wanted -= arrived.amount - piece.amount
         return Commit(((arrived.token, _FIRST_COME),))
+
+    def _give_up(self, failed: Failed) -> list[Command]:
+        piece = self._workers.get(failed.token.worker, {}).pop(failed.token, None)
+        if piece is None:
+            return []
+        if piece.kind == "rollout":
+            self._wanted += piece.amount
+        else:
+            self._evaluations.insert(0, piece.amount)
+        return [Drop(failed.token, failed.reason)]
 
     def _lose(self, worker: str, reason: str) -> list[Command]:
         lost = self._workers.get(worker, {})

@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, TypeAlias
 
 WorkKind: TypeAlias = Literal["rollout", "train", "evaluate"]
-"""What a worker is asked to do. It fixes the unit of an amount: environment steps for a rollout, samples for training,
-episodes for an evaluation."""
+"""What a worker is asked to do. It fixes the unit of an amount: environment steps for a rollout, local steps (optimiser
+updates) for training, episodes for an evaluation (or passes over the worker's own test data, where it has no episodes).
+"""
 
 
 @dataclass(frozen=True, order=True, slots=True)
@@ -72,6 +73,16 @@ class Arrived:
 
 
 @dataclass(frozen=True, slots=True)
+class Failed:
+    """A piece of work came back unfit, or its worker's code raised. The worker is there and can do other work."""
+
+    time: float
+    worker: str
+    token: Token
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Published:
     """Weights of this version are there for workers to start from."""
 
@@ -95,23 +106,37 @@ class Tick:
     time: float
 
 
-Event: TypeAlias = Joined | Left | Arrived | Published | Demand | Tick
+@dataclass(frozen=True, slots=True)
+class Closing:
+    """No more work is wanted: what waits is to be committed or dropped now, and what is in hand dropped."""
+
+    time: float
+
+
+Event: TypeAlias = Joined | Left | Arrived | Failed | Published | Demand | Tick | Closing
 
 
 @dataclass(frozen=True, slots=True)
 class Assign:
-    """Give this worker this amount of work, to be done with the weights of ``version``."""
+    """Give this worker this amount of work, to be done with the weights of ``version``.
+
+    ``rate_scale`` multiplies the worker's own learning rate, for training only.
+    """
 
     worker: str
     token: Token
     kind: WorkKind
     amount: int
     version: int
+    rate_scale: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class Commit:
-    """Apply these results together, each with its weight."""
+    """Apply these results together, each with its weight.
+
+    Where they are updates, a new version of the weights comes of it, and `Published` is the next event.
+    """
 
     entries: tuple[tuple[Token, float], ...]
 
@@ -146,7 +171,10 @@ class Scheduler(Protocol):
         ...
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take up a state of `state_dict` in a new attempt: workers are gone, and open work counts as not done."""
+        """Take up a state of `state_dict` in a new attempt, in which no worker has joined yet.
+
+        Each scheduler says what becomes of work that was in hand: its results are gone, or may be in a spool.
+        """
         ...
 
     def check_valid(self) -> None:

@@ -2,17 +2,18 @@
 
 In-process, Ray, the virtual clock and gRPC silos are four pools behind this one face; ``tests/actors/pool_suite.py``
 runs on each. A lost worker is an event, not an exception. A worker whose *code* fails is a fault of the program or of
-the user's environment: `WorkFailed` is raised, for trying again would fail again.
+the user's environment: in a training run `WorkFailed` is raised, for trying again would fail again. In a federation one
+client's fault is not the others': the pool then tells of it by `Failed`.
 """
 
 from __future__ import annotations
 
 from typing import Protocol, TypeAlias
 
-from ...schedulers.events import Arrived, Assign, Joined, Left, Token
+from ...schedulers.events import Arrived, Assign, Failed, Joined, Left, Token
 from ..work import PolicyState, WorkResult
 
-PoolEvent: TypeAlias = Joined | Left | Arrived
+PoolEvent: TypeAlias = Joined | Left | Arrived | Failed
 
 
 class WorkFailed(RuntimeError):
@@ -55,6 +56,10 @@ class Pool(Protocol):
 
     def take(self, token: Token) -> WorkResult:
         """The result that `Arrived` told of; it is the caller's from now on. Raises KeyError for any other token."""
+        ...
+
+    def acknowledge(self, token: Token) -> None:
+        """The result that was taken is safe with whoever took it: nobody needs to keep a copy any longer."""
         ...
 
     def reset_workers(self) -> None:

@@ -95,6 +95,9 @@ class InProcessPool:
         """The result that `Arrived` told of. Raises KeyError for any other token."""
         return self._results.pop(token)
 
+    def acknowledge(self, token: Token) -> None:
+        """Nobody keeps a copy here once a result is taken."""
+
     def reset_workers(self) -> None:
         """Make every worker begin anew with its next work. Raises RuntimeError while work is in hand."""
         if self._queue or self._results:
