@@ -94,7 +94,7 @@ class ScriptedPool:
         return WorkResult(token, "evaluate", assign.version, assign.amount, 0, empty, 1.0)
 
     def acknowledge(self, token: Token) -> None:
-        assert token not in self.results
+        pass
 
     def reset_workers(self) -> None:
         self.resets += 1
