@@ -133,8 +133,9 @@ class FederatedScheduler:
     * A client has one piece of training in hand at most. An evaluation is a piece beside it.
     * A client that leaves, begins anew, falls silent or fails ends its work as dropped. Results that arrived stay.
 
-    Time may not go back. ``load_state_dict`` keeps what was in hand in hand: its results may be in a spool; whoever
-    resumes tells by `Left` whose work is lost.
+    Time may not go back. A killed run is taken up in two steps: `restore` gives the state back exactly, in the attempt
+    that wrote it, for the events since then to be told again; ``load_state_dict`` then carries it over into a new
+    attempt, in which nobody has joined yet. Work in hand stays in hand until its client is told to have left.
 
     Args:
         attempt: of the run, at least 1; part of every token.
@@ -291,8 +292,12 @@ class FederatedScheduler:
         return {
             "scheduler": self.name,
             "attempt": self.attempt,
+            "version": self.version,
             "sequence": self._sequence,
             "now": self.now,
+            "unready": list(self._unready),
+            "committed": self._committed,
+            "closed": self._closed,
             "clients": [_client_state(client) for client in self.clients.values()],
             "waiting": [{**asdict(result), "token": str(result.token)} for result in self.waiting.values()],
             "timers": sorted(self._timers),
@@ -300,19 +305,40 @@ class FederatedScheduler:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take up a state in a new attempt. What was in hand stays so until its client is told of, or its result.
+        """Take up a state in a new attempt. No client is there yet, and what was in hand stays so.
 
         Raises:
             ValueError: the state is another scheduler's, or this attempt is not later than the state's, so that tokens
                 could be named twice.
         """
-        if state.get("scheduler") != self.name:
-            raise ValueError(f"scheduler state is of {state.get('scheduler')!r}, expected {self.name!r}")
         if self.attempt <= state["attempt"]:
             raise ValueError(f"attempt is {self.attempt}: it must be above {state['attempt']}, the saved state's")
+        self._load(state)
+        self.version = None
+        self._unready = []
+        self._committed = self._closed = False
+        for client in self.clients.values():
+            client.present = False
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Be exactly as the scheduler was that gave this state, in the same attempt.
+
+        Raises:
+            ValueError: the state is another scheduler's, or another attempt's.
+        """
+        if self.attempt != state["attempt"]:
+            raise ValueError(f"attempt is {self.attempt}: it must be {state['attempt']}, the saved state's")
+        self._load(state)
+
+    def _load(self, state: Mapping[str, Any]) -> None:
+        if state.get("scheduler") != self.name:
+            raise ValueError(f"scheduler state is of {state.get('scheduler')!r}, expected {self.name!r}")
+        self.version = state["version"]
         self._sequence = state["sequence"]
         self.now = state["now"]
-        self.version = None
+        self._unready = list(state["unready"])
+        self._committed = state["committed"]
+        self._closed = state["closed"]
         self.clients = {client["name"]: _client_of(client) for client in state["clients"]}
         self.total_samples = sum(client.samples for client in self.clients.values())
         self.waiting = {}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -169,6 +169,7 @@ class Coordinator:
         self._wake: float | None = None
         self._demanded: Counter[str] = Counter()
         self._done: Counter[str] = Counter()
+        self._pieces_done: Counter[str] = Counter()
         self._last_sequence = -1
         self._handed_out = self._committed = self._dropped = self._late = self._staleness = 0
         self._report: list[Committed] = []
@@ -200,6 +201,10 @@ class Coordinator:
     def outstanding(self, kind: WorkKind = "rollout") -> int:
         """How much was demanded and has not been committed, in the kind's unit; what was overshot is not a debt."""
         return max(0, self._demanded[kind] - self._done[kind])
+
+    def done(self, kind: WorkKind) -> tuple[int, int]:
+        """Pieces of this kind that were committed, and how much they are together in the kind's unit."""
+        return self._pieces_done[kind], self._done[kind]
 
     def step(self, timeout: float) -> list[Committed]:
         """Take the events that wait, let the scheduler speak, carry out what it says.
@@ -294,6 +299,7 @@ class Coordinator:
             "scheduler": self._scheduler.state_dict(),
             "demanded": dict(self._demanded),
             "done": dict(self._done),
+            "pieces_done": dict(self._pieces_done),
             "handed_out": self._handed_out,
             "committed": self._committed,
             "dropped": self._dropped + len(self._open),
@@ -310,37 +316,15 @@ class Coordinator:
         self._load_sums(state)
         self._scheduler.load_state_dict(state["scheduler"])
 
-    def take_up(self, state: Mapping[str, Any], spooled: Iterable[tuple[Arrived, WorkResult]]) -> None:
-        """Take up a state in a new attempt, before the first step, with the results that a spool kept.
-
-        Results of pieces that were in hand arrive now; those that had arrived wait as they did. All other work in hand
-        is lost with its workers, who are gone.
-
-        Args:
-            state: of `state_dict`.
-            spooled: admitted by the sink, in the order of their arrival.
-
-        Raises:
-            ValueError: it is another scheduler's state.
-        """
-        self.load_state_dict(state)
-        self._told = state["told"]
-        assigns = [Assign(Token.parse(name).worker, Token.parse(name), *rest) for name, *rest in state["open"]]
-        self._open = {assign.token: assign for assign in assigns}
-        self._dropped -= len(assigns)
-        arrived = set(self._scheduler.waiting_tokens())
-        fresh = []
-        for event, result in spooled:
-            if event.token not in self._open:
-                self._sink.discard(result)
-            else:
-                self._waiting[event.token] = result
-                if event.token not in arrived:
-                    fresh.append(event)
-        for event in fresh:
-            self._tell(replace(event, time=self._clock()))
-        for worker in dict.fromkeys(token.worker for token in list(self._open)):
-            self._tell(Left(self._clock(), worker, "the run was taken up without it"))
+    def _load_sums(self, state: Mapping[str, Any]) -> None:
+        if self._workers or self._open:
+            raise RuntimeError("a coordinator takes up a state before its first step: workers have joined this one")
+        self._demanded = Counter(state["demanded"])
+        self._done = Counter(state["done"])
+        self._pieces_done = Counter(state.get("pieces_done", {}))
+        self._handed_out = state["handed_out"]
+        self._committed = state["committed"]
+        self._dropped = state["dropped"]
 
     def check_valid(self) -> None:
         """Assert the ledger's invariants, and the scheduler's."""
@@ -349,15 +333,6 @@ class Coordinator:
         working = {token.worker for token in self._open.keys() - self._waiting.keys()}
         assert working <= self._workers, f"work is in hand of workers that left: {working - self._workers}"
         self._scheduler.check_valid()
-
-    def _load_sums(self, state: Mapping[str, Any]) -> None:
-        if self._workers or self._open:
-            raise RuntimeError("a coordinator takes up a state before its first step: workers have joined this one")
-        self._demanded = Counter(state["demanded"])
-        self._done = Counter(state["done"])
-        self._handed_out = state["handed_out"]
-        self._committed = state["committed"]
-        self._dropped = state["dropped"]
 
     def _arrive(self, event: Arrived) -> None:
         result = self._pool.take(event.token)
@@ -380,8 +355,8 @@ class Coordinator:
             return
         except ValueError as error:
             raise WorkFailed(f"{event.worker}'s {assign.kind} {event.token} is refused: {error}") from error
-        self._pool.acknowledge(event.token)
         self._tell(event)
+        self._pool.acknowledge(event.token)
 
     def _tell(self, event: Event) -> None:
         """Tell the scheduler, carry out what it says, and send out the version that came of it, if one did."""
@@ -448,6 +423,7 @@ class Coordinator:
             del self._waiting[result.token], self._open[result.token]
             self._committed += 1
             self._done[result.kind] += result.amount
+            self._pieces_done[result.kind] += 1
             self._staleness = self._version - result.version
             self._report.append(
                 Committed(
