@@ -80,6 +80,7 @@ class Result:
     Attributes:
         token, worker, amount, version, samples: as it arrived.
         time: of the arrival, in run seconds.
+        wait: seconds that passed beside the client's computation, on the link or in a queue.
     """
 
     token: Token
@@ -88,6 +89,7 @@ class Result:
     version: int
     samples: int
     time: float
+    wait: float
 
     def state_dict(self) -> dict[str, Any]:
         """JSON values."""
@@ -98,6 +100,7 @@ class Result:
             "version": self.version,
             "samples": self.samples,
             "time": self.time,
+            "wait": self.wait,
         }
 
     @classmethod

@@ -346,7 +346,8 @@ class FederatedScheduler:
             self._out.append(Commit(((token, float(client.samples)),)))
             return
         client.speed.observe(event.time - begun, event.amount, event.compute_seconds, event.link_seconds)
-        result = Result(token, client.name, event.amount, event.version, event.samples, event.time)
+        wait = max(event.time - begun - event.compute_seconds, 0.0)
+        result = Result(token, client.name, event.amount, event.version, event.samples, event.time, wait)
         self.waiting[token] = result
         self._untold.append((result, piece))
 
