@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 FASTEST = 1e-9
@@ -85,9 +85,8 @@ class Speed:
         return int((seconds - self.link) // self.step)
 
     def state_dict(self) -> dict[str, Any]:
-        """JSON values."""
+        """JSON values. The options are not in it: they are config."""
         return {
-            "options": asdict(self.options),
             "known": self.known,
             "step": self.step,
             "link": self.link,
@@ -95,9 +94,9 @@ class Speed:
         }
 
     @classmethod
-    def of(cls, state: Mapping[str, Any]) -> Speed:
+    def of(cls, state: Mapping[str, Any], options: SpeedOptions) -> Speed:
         """The inverse of `state_dict`."""
-        speed = cls(SpeedOptions(**state["options"]))
+        speed = cls(options)
         speed.known, speed.step, speed.link = state["known"], state["step"], state["link"]
         speed._last = [(step, link) for step, link in state["last"]]
         return speed
