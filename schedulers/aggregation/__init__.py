@@ -9,7 +9,7 @@ from .average import Average, Combined, WeightedSum
 from .optimisers import Adam, Add, Momentum, ServerOptimiser, Yogi
 from .robust import Krum, Median, TrimmedMean
 from .rule import AveragedStep, ServerRule
-from .tensors import AverageKind, Tensors, check_kinds, check_update
+from .tensors import AverageKind, Tensors, check_kinds, check_layout, check_update
 
 __all__ = [
     "Adam",
@@ -28,5 +28,6 @@ __all__ = [
     "WeightedSum",
     "Yogi",
     "check_kinds",
+    "check_layout",
     "check_update",
 ]

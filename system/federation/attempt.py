@@ -118,9 +118,7 @@ class FederationAttempt:
             server.close()
             if config.server.durable:
                 self._save_last(server)
-            return Outcome(
-                self._sink.model, server.standing, self._totals, self._coordinator.figures().dropped
-            )
+            return Outcome(self._sink.model, server.standing, self._totals, self._coordinator.figures().dropped)
 
     def say(self, text: str) -> None:
         """One line for whoever watches."""
@@ -138,7 +136,7 @@ class FederationAttempt:
         self._clock.base = checkpoint.parts["run"]["standing"]["seconds"]
         old = build_scheduler(self.config, state["scheduler"]["attempt"])
         coordinator = RecoverableCoordinator(old, Nobody(), self._sink, self._clock.seconds, say=self.say)
-        results = self._sink.recover(self.say)
+        results = self._sink.recover()
         spooled = len(results)
         events = self._journal.read(checkpoint.ref, self.say)
         coordinator.replay(state, events, results)

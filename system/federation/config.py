@@ -39,7 +39,9 @@ class ClientGroupConfig(Settings):
     per_process: int = Field(1, ge=1, description="clients that share a process on Ray, where they are small")
     num_cpus: float = Field(1.0, ge=0, description="CPUs of a node that each such process takes")
     seconds_per_step: float | None = Field(
-        None, gt=0, description="a local step takes at least this long, to emulate a slow machine; None: as fast as it is"
+        None,
+        gt=0,
+        description="a local step takes at least this long, to emulate a slow machine; None: as fast as it is",
     )
     label_selector: Annotated[dict[str, str], AfterValidator(check_selector)] = may_change_on_resume(
         {}, description="labels of the nodes where the group's clients may be, as in {silo: left}; {} is any node"
@@ -155,7 +157,7 @@ class FederationConfig(Settings):
             strategies |= {f"simulation.strategies.{name}": s for name, s in self.simulation.strategies.items()}
         for where, strategy in strategies.items():
             sure = updates_in_a_commit(strategy, len(self.client_names()))
-            if (needed := self.server.average.least_updates) > sure:
+            if sure is not None and (needed := self.server.average.least_updates) > sure:
                 raise ValueError(
                     f"server.average is {self.server.average.kind}, which needs {needed} updates in every commit, and "
                     f"{where} {strategy.kind} is sure of {sure}: take a strategy with larger commits (fedavg with "

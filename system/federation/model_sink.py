@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from ...actors.federation.client import Model
 from ...actors.work import PolicyState, Update, WorkResult
-from ...schedulers.aggregation import AverageKind, ServerRule
+from ...schedulers.aggregation import AverageKind, ServerRule, check_kinds, check_layout, check_update
 from ...schedulers.events import Arrived, Token
 from ..coordinate import CommitRefused, ResultRefused
 from ..runs.checkpoints import CheckpointInvalid
 from .spool import Spool, SpoolEntry
+
+
+_SPOOLED = ("kind", "version", "amount", "samples", "compute_seconds", "stats", "stream", "first_step")
+"""What is kept beside an update, to tell of it again."""
 
 
 @dataclass(frozen=True)
@@ -55,9 +59,7 @@ class GlobalModelSink:
         *,
         most_norm: float | None = None,
     ) -> None:
-        if model.keys() != kinds.keys():
-            raise ValueError(f"kinds are of {sorted(kinds)}, and the model has {sorted(model)}: each tensor has one")
-        check_finite("the initial model", model)
+        check_kinds(model, kinds)
         self.model: dict[str, np.ndarray] = {name: np.asarray(part) for name, part in model.items()}
         self.version = 1
         self.evaluations: list[ClientScores] = []
@@ -76,13 +78,17 @@ class GlobalModelSink:
                 norm.
         """
         if result.kind == "evaluate":
-            check_finite("scores", result.payload, ResultRefused)
+            if bad := [name for name, value in result.payload.items() if not np.isfinite(value).all()]:
+                raise ResultRefused(f"the evaluation's {bad[0]} is not finite")
             return result
-        self._check(result.payload)
+        try:
+            check_update(result.payload, self.model, self._kinds)
+        except ValueError as error:
+            raise ResultRefused(str(error)) from error
+        self._check_norm(result.payload)
         light = replace(result, payload={})
-        described = {**asdict(light), "token": str(light.token)}
-        del described["payload"]
-        self._entries[result.token] = self._spool.put(str(result.token), described, result.payload)
+        meta = {name: getattr(result, name) for name in _SPOOLED}
+        self._entries[result.token] = self._spool.put(result.token, meta, result.payload)
         return light
 
     def commit(self, entries: list[tuple[WorkResult, float]]) -> PolicyState | None:
@@ -98,11 +104,9 @@ class GlobalModelSink:
             return None
         if entries:
             try:
-                model = self._rule.apply(self.model, self._updates(entries), self._kinds)
-                check_finite("the model that comes of them", model)
+                self.model = self._rule.apply(self.model, self._updates(entries), self._kinds)
             except ValueError as error:
                 raise CommitRefused(str(error)) from error
-            self.model = model
             self._committed += [self._entries.pop(result.token) for result, _ in entries]
         self.version += 1
         return self.state()
@@ -115,16 +119,14 @@ class GlobalModelSink:
     def forget_committed(self) -> None:
         """Take what was committed out of the spool: a checkpoint holds it now."""
         committed, self._committed = self._committed, []
-        for entry in committed:
-            self._spool.remove(entry)
+        self._spool.remove(*committed)
 
     def recover(self) -> dict[Token, WorkResult]:
         """Results that an earlier process admitted and did not commit, by token."""
         results = {}
-        for entry, described in self._spool.entries():
-            token = Token.parse(described["token"])
-            self._entries[token] = entry
-            results[token] = WorkResult(**{**described, "token": token, "payload": {}})
+        for entry in self._spool.entries():
+            self._entries[entry.token] = entry
+            results[entry.token] = WorkResult(token=entry.token, payload={}, **entry.meta)
         return results
 
     def state(self) -> PolicyState:
@@ -139,8 +141,8 @@ class GlobalModelSink:
         """Take up a state. Raises CheckpointInvalid where it is of another model."""
         model = {name: np.asarray(part) for name, part in state["model"].items()}
         try:
-            _check_fit(model, self.model)
-        except ResultRefused as error:
+            check_layout(model, self.model)
+        except ValueError as error:
             raise CheckpointInvalid(f"the checkpoint's model does not fit the config: {error}") from error
         self.model, self.version = model, int(state["version"])
         self._rule.load_state_dict(state["rule"])
@@ -149,32 +151,13 @@ class GlobalModelSink:
         for result, weight in entries:
             yield self._spool.load(self._entries[result.token]), weight
 
-    def _check(self, update: Mapping[str, np.ndarray]) -> None:
-        _check_fit(update, self.model)
-        check_finite("the update", update, ResultRefused)
+    def _check_norm(self, update: Mapping[str, np.ndarray]) -> None:
         if self._most_norm is None:
             return
-        trained = (update[name] for name, kind in self._kinds.items() if kind == "mean")
-        norm = float(np.sqrt(sum(float(np.vdot(part.ravel(), part.ravel())) for part in trained)))
+        trained = (update[name].ravel() for name, kind in self._kinds.items() if kind == "mean")
+        norm = float(np.sqrt(sum(float(np.vdot(part, part)) for part in trained)))
         if norm > self._most_norm:
             raise ResultRefused(
                 f"the update's norm is {norm:.4g}: at most {self._most_norm:g} is taken (server.most_norm); "
                 "lower the client's learning rate"
             )
-
-
-def check_finite(what: str, arrays: Mapping[str, np.ndarray], error: type[ValueError] = ValueError) -> None:
-    """Raises ``error`` where a floating array holds NaN or an infinity."""
-    for name, array in arrays.items():
-        if array.dtype.kind == "f" and not np.isfinite(array).all():
-            bad = array[~np.isfinite(array)].ravel()[0]
-            raise error(f"{what} has {bad} in {name!r}: lower the learning rate, or look for values without bounds")
-
-
-def _check_fit(update: Mapping[str, np.ndarray], model: Mapping[str, np.ndarray]) -> None:
-    if differing := sorted(update.keys() ^ model.keys()):
-        raise ResultRefused(f"{differing[0]!r} is not in both it and the model ({len(differing)} such)")
-    for name, part in model.items():
-        got, expected = update[name], f"{part.dtype}{list(part.shape)}"
-        if (given := f"{got.dtype}{list(got.shape)}") != expected:
-            raise ResultRefused(f"{name!r} is {given}, and the model has {expected}: train the model that was sent")

@@ -110,7 +110,9 @@ class YogiConfig(_Adaptive):
     kind: Literal["yogi"] = "yogi"
 
 
-OptimiserConfig: TypeAlias = Annotated[AddConfig | MomentumConfig | AdamConfig | YogiConfig, Field(discriminator="kind")]
+OptimiserConfig: TypeAlias = Annotated[
+    AddConfig | MomentumConfig | AdamConfig | YogiConfig, Field(discriminator="kind")
+]
 
 
 def build_average(config: AverageConfig) -> Average:

@@ -5,7 +5,7 @@ A strategy is a scheduler together with the server's optimiser and, for FedProx,
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal, TypeAlias
+from typing import Annotated, Literal, TypeAlias
 
 from pydantic import Field, model_validator
 
@@ -67,8 +67,6 @@ class _Strategy(Settings):
     speed: SpeedConfig = SpeedConfig()
     most_failures: int = Field(3, ge=1, description="pieces in a row that a client may fail at before it gets no more")
 
-    proximal: ClassVar[float] = 0.0
-
 
 class _Rounds(_Strategy):
     steps: int = Field(100, ge=1, description="local steps of a piece of work")
@@ -108,7 +106,8 @@ class FedNovaConfig(_Rounds):
 
     kind: Literal["fednova"] = "fednova"
     steps_by: Literal["equal", "samples"] = Field(
-        "samples", description="equal: the same for all; samples: in proportion to a client's samples, steps at the mean"
+        "samples",
+        description="equal: the same for all; samples: in proportion to a client's samples, steps at the mean",
     )
 
 
@@ -161,7 +160,9 @@ class FedCompassConfig(_Strategy):
     q_min: int = Field(20, ge=1, description="fewest local steps of a piece of work")
     q_max: int = Field(100, ge=1, description="most local steps, and those of a client's first piece")
     latest_time_factor: float = Field(
-        1.2, ge=1, description="a group waits for its latest until this many times its duration is over; the paper's lambda"
+        1.2,
+        ge=1,
+        description="a group waits for its latest until this many times its duration is over; the paper's lambda",
     )
     alpha: float = Field(0.9, gt=0, description="mixing: what a fresh update counts beside its share")
     staleness: StalenessConfig = PolynomialStaleness()
@@ -183,6 +184,11 @@ class FedATConfig(_Strategy):
     kind: Literal["fedat"] = "fedat"
     steps: int = Field(100, ge=1, description="local steps of a piece of work")
     tiers: int = Field(3, ge=1, description="tiers of clients by their speed")
+    clients_per_round: int | None = Field(None, ge=1, description="drawn of a tier for each round; None: all")
+    least_clients: int = Field(1, ge=1, description="clients that must be free for the first round to begin")
+    profile_seconds: float | None = Field(None, gt=0, description="deadline of the first round, which measures speeds")
+    retier_rounds: int = Field(10, ge=1, description="rounds of the slowest tier after which tiers are made anew")
+    share: Literal["samples", "equal"] = Field("samples", description="what a result counts within its round")
     optimiser: OptimiserConfig = AddConfig()
 
 
@@ -190,7 +196,17 @@ class FedQueueConfig(_Strategy):
     """Work budgeted by the predicted wait in each client's batch queue (arXiv 2605.02125)."""
 
     kind: Literal["fedqueue"] = "fedqueue"
+    speed: SpeedConfig = SpeedConfig(momentum=0.5, separate_link=True)
     round_seconds: float = Field(100.0, gt=0, description="length of a round that clients are to fit into")
+    least_steps: int = Field(20, ge=1, description="fewest local steps of a piece of work")
+    most_steps: int | None = Field(None, ge=1, description="most local steps; None: as many as fit")
+    safety: float = Field(0.1, ge=0, lt=1, description="part of the round that no work is planned for")
+    admission: float = Field(0.2, ge=0, description="part of the round that a wait may exceed its prediction by")
+    tolerance: float = Field(0.15, ge=0, description="part of the round that it may last longer")
+    queue_momentum: float = Field(0.5, gt=0, le=1, description="weight of the newest wait in the prediction")
+    first_wait: float = Field(0.0, ge=0, description="seconds that a client's first wait is predicted to be")
+    staleness: StalenessConfig = PolynomialStaleness()
+    least_clients: int = Field(1, ge=1, description="clients that must be free for the first round to begin")
     optimiser: OptimiserConfig = AddConfig()
 
 
@@ -216,3 +232,68 @@ StrategyConfig: TypeAlias = Annotated[
     | CustomStrategyConfig,
     Field(discriminator="kind"),
 ]
+
+
+def build_staleness(config: StalenessConfig) -> staleness.Staleness:
+    """The factor by age that a config asks for."""
+    match config:
+        case ConstantStaleness():
+            return staleness.constant()
+        case PolynomialStaleness():
+            return staleness.polynomial(config.exponent)
+        case HingeStaleness():
+            return staleness.hinge(config.slope, config.free)
+
+
+_NOT_THE_SCHEDULERS = {"kind", "optimiser", "mu", "speed", "staleness"}
+
+
+def build_strategy(
+    config: StrategyConfig, *, attempt: int, seed: int, silence: Silence | None
+) -> ReplayableScheduler:
+    """The scheduler that a strategy asks for.
+
+    Raises:
+        ValueError: numbers that do not go together.
+        PluginError: a scheduler of one's own cannot be made, or is none.
+    """
+    if isinstance(config, CustomStrategyConfig):
+        plugin = Plugin("strategy", config.class_)
+        made = plugin.make(attempt, silence=silence, **config.kwargs)
+        if not isinstance(made, FederatedScheduler):
+            raise plugin.error(f"it gave a {type(made).__name__}, expected a subclass of FederatedScheduler")
+        return made
+    options = {name: getattr(config, name) for name in type(config).model_fields if name not in _NOT_THE_SCHEDULERS}
+    options |= {"speed": config.speed.build(), "silence": silence}
+    match config:
+        case FedCompassConfig():
+            return Compass(attempt, staleness=build_staleness(config.staleness), **options)
+        case FedAsyncConfig():
+            return FedAsync(attempt, staleness=build_staleness(config.staleness), **options)
+        case FedBuffConfig():
+            return FedBuff(attempt, staleness=build_staleness(config.staleness), **options)
+        case FedATConfig():
+            return FedAT(attempt, seed=seed, **options)
+        case FedQueueConfig():
+            return FedQueue(attempt, staleness=build_staleness(config.staleness), **options)
+        case _:
+            return Rounds(attempt, seed=seed, normalise_steps=isinstance(config, FedNovaConfig), **options)
+
+
+def updates_in_a_commit(config: StrategyConfig, clients: int) -> int | None:
+    """Updates that every commit of training is sure to hold; None where nobody can tell, of a scheduler of one's own."""
+    match config:
+        case FedBuffConfig():
+            # What is in the buffer at the end is committed as well, and may be less: it is dropped then, with a word.
+            return config.buffer
+        case FedCompassConfig() | FedAsyncConfig() | FedATConfig() | FedQueueConfig():
+            return 1
+        case CustomStrategyConfig():
+            return None
+        case _:
+            return min(config.least_results, clients)
+
+
+def proximal_of(config: StrategyConfig) -> float:
+    """Strength of the clients' pull to the model that they were sent."""
+    return config.mu if isinstance(config, FedProxConfig) else 0.0
