@@ -309,7 +309,7 @@ class FederatedMachine(RuleBasedStateMachine):
         self.time += 1.0
         self.tell(Closing(self.time))
         self.closed = True
-        assert not (self.in_hand or self.waiting), "the run has ended and a piece has not"
+        assert not self.in_hand | self.waiting, "the run has ended and a piece has not"
         self.tell(Joined(self.time, CLIENTS[0], 10))
         self.tell(Tick(self.time + 1e6))
 
