@@ -16,6 +16,7 @@ _LABEL_CONDITION = re.compile(rf"!?{_LABEL}|!?in\({_LABEL}(?:, ?{_LABEL})*\)")
 
 
 def check_selector(selector: dict[str, str]) -> dict[str, str]:
+    """The selector itself. Raises ValueError where Ray would not understand it."""
     for key, condition in selector.items():
         if not (_LABEL_KEY.fullmatch(key) and _LABEL_CONDITION.fullmatch(condition)):
             raise ValueError(

@@ -16,7 +16,6 @@ from ..coordinate import CommitRefused, ResultRefused
 from ..runs.checkpoints import CheckpointInvalid
 from .spool import Spool, SpoolEntry
 
-
 _SPOOLED = ("kind", "version", "amount", "samples", "compute_seconds", "stats", "stream", "first_step")
 """What is kept beside an update, to tell of it again."""
 

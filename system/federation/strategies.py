@@ -248,9 +248,7 @@ def build_staleness(config: StalenessConfig) -> staleness.Staleness:
 _NOT_THE_SCHEDULERS = {"kind", "optimiser", "mu", "speed", "staleness"}
 
 
-def build_strategy(
-    config: StrategyConfig, *, attempt: int, seed: int, silence: Silence | None
-) -> ReplayableScheduler:
+def build_strategy(config: StrategyConfig, *, attempt: int, seed: int, silence: Silence | None) -> ReplayableScheduler:
     """The scheduler that a strategy asks for.
 
     Raises:
@@ -281,7 +279,7 @@ def build_strategy(
 
 
 def updates_in_a_commit(config: StrategyConfig, clients: int) -> int | None:
-    """Updates that every commit of training is sure to hold; None where nobody can tell, of a scheduler of one's own."""
+    """Updates that every commit of training is sure to hold; None for a scheduler of one's own, for nobody can tell."""
     match config:
         case FedBuffConfig():
             # What is in the buffer at the end is committed as well, and may be less: it is dropped then, with a word.
