@@ -1,0 +1,1 @@
+"""Federated runs: many clients with data of their own, one model."""
