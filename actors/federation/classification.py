@@ -174,6 +174,10 @@ class ClassifierTask:
         """Accuracy as ``score``, and ``loss``, over the server's test samples; empty where it has none."""
         return {} if self._test is None else scores(self._widths, model, self._test)
 
+    def evaluate_final(self, model: Model) -> Mapping[str, float]:
+        """The same."""
+        return self.evaluate(model)
+
     @cached_property
     def _data(self) -> LabelledData:
         config = self._config.data

@@ -8,14 +8,21 @@ from typing import Annotated, Any, Literal, TypeAlias
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from ...actors.config import check_selector
-from ...actors.federation.config import ClassifierTaskConfig
-from ...actors.federation.simulation_config import DropoutsConfig, LinksConfig, QueuesConfig, SpeedsConfig
-from ...actors.federation.value_config import ValueTaskConfig
+from ...actors.federation.config import ClassifierConfig
+from ...actors.federation.simulation_config import (
+    DropoutsConfig,
+    LinksConfig,
+    PresenceConfig,
+    QueuesConfig,
+    SpeedsConfig,
+    VirtualClockConfig,
+)
 from ...learners.plugins import PluginConfig
 from ...learners.settings import Settings, may_change_on_resume
 from ..config.run import MetricsConfig, RayConfig
 from .server_rules import AverageConfig, WeightedSumConfig
-from .strategies import FedCompassConfig, StrategyConfig, updates_in_a_commit
+from .strategies import FedCompassConfig, FedProxConfig, StrategyConfig, updates_in_a_commit
+from .value_task_config import ValueTaskConfig
 
 NAME_PATTERN = r"^[a-z0-9][a-z0-9_-]*$"
 
@@ -27,7 +34,7 @@ class CustomTaskConfig(PluginConfig):
 
 
 TaskConfig: TypeAlias = Annotated[
-    ClassifierTaskConfig | ValueTaskConfig | CustomTaskConfig, Field(discriminator="kind")
+    ClassifierConfig | ValueTaskConfig | CustomTaskConfig, Field(discriminator="kind")
 ]
 
 
@@ -109,6 +116,7 @@ class SimulationConfig(Settings):
     links: LinksConfig = LinksConfig()
     dropouts: DropoutsConfig = DropoutsConfig()
     queues: QueuesConfig = QueuesConfig()
+    presence: PresenceConfig = PresenceConfig()
     seeds: int = Field(5, ge=1, description="seeds from the run's on, each of which is simulated")
     strategies: dict[str, StrategyConfig] = Field(
         default_factory=dict, description="strategies to compare, by name; {}: the run's own alone"
@@ -120,6 +128,16 @@ class SimulationConfig(Settings):
         if not self.speeds:
             raise ValueError("speeds is empty: name at least one distribution, as in {normal: {kind: normal}}")
         return self
+
+    def virtual_clock(self, speeds: str) -> VirtualClockConfig:
+        """What the virtual clock is told under one of the distributions of speeds."""
+        return VirtualClockConfig(
+            speeds=self.speeds[speeds],
+            links=self.links,
+            dropouts=self.dropouts,
+            queues=self.queues,
+            presence=self.presence,
+        )
 
 
 class FederationConfig(Settings):
@@ -163,6 +181,18 @@ class FederationConfig(Settings):
                     f"{where} {strategy.kind} is sure of {sure}: take a strategy with larger commits (fedavg with "
                     "least_results, fedbuff with a larger buffer), or server.average weighted_sum"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _check_task(self) -> FederationConfig:
+        if isinstance(self.strategy, FedProxConfig) and isinstance(self.task, CustomTaskConfig):
+            raise ValueError(
+                "strategy.kind is fedprox, whose pull is the client's: add it to your own client, and take fedavg"
+            )
+        if isinstance(self.task, ValueTaskConfig):
+            wanted, there = self.task.silos.clients, len(self.client_names())
+            if wanted is not None and wanted != there:
+                raise ValueError(f"task.silos is for {wanted} clients and clients are {there}: they must be as many")
         return self
 
     def client_names(self) -> list[str]:

@@ -5,7 +5,7 @@ A strategy is a scheduler together with the server's optimiser and, for FedProx,
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import Field, model_validator
 
@@ -13,7 +13,7 @@ from ...learners.plugins import Plugin, PluginConfig
 from ...learners.settings import Settings
 from ...schedulers import staleness
 from ...schedulers.asynchronous import FedAsync, FedBuff
-from ...schedulers.compass import Compass
+from ...schedulers.compass import Compass, CompassOptions
 from ...schedulers.events import ReplayableScheduler
 from ...schedulers.federated import FederatedScheduler, Silence
 from ...schedulers.queue_aware import FedQueue
@@ -168,7 +168,9 @@ class FedCompassConfig(_Strategy):
     staleness: StalenessConfig = PolynomialStaleness()
     share: Literal["samples", "equal"] = Field("samples", description="samples: n_i / N; equal: 1 / clients")
     rearm: bool = Field(False, description="give a group of which nobody came in time another term")
-    normalise_steps: bool = Field(False, description="count a change by the step, so that fast clients do not lead")
+    step_normalised: bool = Field(
+        False, description="count a change by the step, as FedNova does, so that fast clients do not lead"
+    )
     optimiser: OptimiserConfig = AddConfig()
 
     @model_validator(mode="after")
@@ -245,7 +247,7 @@ def build_staleness(config: StalenessConfig) -> staleness.Staleness:
             return staleness.hinge(config.slope, config.free)
 
 
-_NOT_THE_SCHEDULERS = {"kind", "optimiser", "mu", "speed", "staleness"}
+_NOT_THE_SCHEDULERS = {"kind", "optimiser", "mu", "speed", "most_failures", "staleness"}
 
 
 def build_strategy(config: StrategyConfig, *, attempt: int, seed: int, silence: Silence | None) -> ReplayableScheduler:
@@ -261,21 +263,28 @@ def build_strategy(config: StrategyConfig, *, attempt: int, seed: int, silence: 
         if not isinstance(made, FederatedScheduler):
             raise plugin.error(f"it gave a {type(made).__name__}, expected a subclass of FederatedScheduler")
         return made
+    books: dict[str, Any] = {
+        "speed": config.speed.build(),
+        "silence": silence,
+        "most_failures": config.most_failures,
+    }
     options = {name: getattr(config, name) for name in type(config).model_fields if name not in _NOT_THE_SCHEDULERS}
-    options |= {"speed": config.speed.build(), "silence": silence}
+    if isinstance(config, FedCompassConfig | _Asynchronous | FedQueueConfig):
+        options["staleness"] = build_staleness(config.staleness)
     match config:
         case FedCompassConfig():
-            return Compass(attempt, staleness=build_staleness(config.staleness), **options)
+            options["weights"] = options.pop("share")
+            return Compass(attempt, CompassOptions(**options), **books)
         case FedAsyncConfig():
-            return FedAsync(attempt, staleness=build_staleness(config.staleness), **options)
+            return FedAsync(attempt, **options, **books)
         case FedBuffConfig():
-            return FedBuff(attempt, staleness=build_staleness(config.staleness), **options)
+            return FedBuff(attempt, **options, **books)
         case FedATConfig():
-            return FedAT(attempt, seed=seed, **options)
+            return FedAT(attempt, seed=seed, **options, **books)
         case FedQueueConfig():
-            return FedQueue(attempt, staleness=build_staleness(config.staleness), **options)
+            return FedQueue(attempt, **options, **books)
         case _:
-            return Rounds(attempt, seed=seed, normalise_steps=isinstance(config, FedNovaConfig), **options)
+            return Rounds(attempt, seed=seed, normalise_steps=isinstance(config, FedNovaConfig), **options, **books)
 
 
 def updates_in_a_commit(config: StrategyConfig, clients: int) -> int | None:
