@@ -30,8 +30,9 @@ from .yaml_text import YamlError, read_yaml, write_entry, write_yaml
 SettingsT = TypeVar("SettingsT", bound=Settings)
 
 _MOST_PROBLEMS = 5
-_PRESETS = f"{__package__.rpartition('.')[0]}.presets"
-FEDERATIONS = f"{_PRESETS}.federations"
+PRESETS = f"{__package__.rpartition('.')[0]}.presets"
+"""Where the presets of training runs are."""
+FEDERATIONS = f"{PRESETS}.federations"
 """Where the presets of federations are."""
 _SUFFIXES = (".yaml", ".yml")
 
@@ -51,13 +52,13 @@ class _Override:
     value: Any
 
 
-def preset_names(package: str = _PRESETS) -> list[str]:
+def preset_names(package: str = PRESETS) -> list[str]:
     """The presets that come with Isogon, sorted: of training runs, or of ``FEDERATIONS``."""
     files = resources.files(package).iterdir()
     return sorted(file.name.removesuffix(".yaml") for file in files if file.name.endswith(".yaml"))
 
 
-def preset_title(name: str, package: str = _PRESETS) -> str:
+def preset_title(name: str, package: str = PRESETS) -> str:
     """A preset's first line, which is a comment and says what it is for; empty where it has none."""
     first = (resources.files(package) / f"{name}.yaml").read_text(encoding="utf-8").partition("\n")[0]
     return first.removeprefix("#").strip() if first.startswith("#") else ""
@@ -74,7 +75,7 @@ def load_config(source: str, overrides: Sequence[str] = ()) -> RunConfig:
 
 
 def load_settings(
-    model: type[SettingsT], source: str, overrides: Sequence[str] = (), package: str = _PRESETS
+    model: type[SettingsT], source: str, overrides: Sequence[str] = (), package: str = PRESETS
 ) -> SettingsT:
     """As `load_config`, for another kind of config, whose presets are in another package."""
     where, text = _read(source, package)

@@ -14,7 +14,7 @@ import torch
 
 from ...learners.state import encode_state
 from ..callbacks import Callback, GuardedCallbacks
-from ..config.files import FEDERATIONS, check_resume, load_settings
+from ..config.files import check_resume
 from ..errors import check_port_free
 from ..reports.federation import report_federations
 from ..runs.atomic_files import write_durably
@@ -25,6 +25,7 @@ from ..training.ray_session import check_ray
 from .attempt import FederationAttempt, Outcome
 from .builder import build_task, silos
 from .config import FederationConfig
+from .files import saved_federation
 
 
 @dataclass(frozen=True)
@@ -42,15 +43,6 @@ class FederationResult:
     summary: dict[str, Any]
     model: dict[str, np.ndarray]
     report: Path | None = None
-
-
-def load_federation(source: str, overrides: Sequence[str] = ()) -> FederationConfig:
-    """A federation's preset by its name, or a YAML file by its path, with ``a.b=value`` overrides.
-
-    Raises:
-        ConfigError: see `system.config.load_config`.
-    """
-    return load_settings(FederationConfig, source, overrides, FEDERATIONS)
 
 
 def federate(
@@ -153,18 +145,6 @@ def _open_directory(config: FederationConfig, run_dir: Path | None, resume: bool
     directory = RunDirectory.open(run_dir)
     check_resume(saved_federation(directory), config)
     return directory
-
-
-def saved_federation(directory: RunDirectory) -> FederationConfig:
-    """The config of a federation's run directory.
-
-    Raises:
-        RunDirectoryMissing: what ran there is no federation.
-        ConfigError: this version does not understand it.
-    """
-    if "strategy" not in directory.read_config():
-        raise RunDirectoryMissing(f"run directory {directory.path} is of a training run: name a federation's")
-    return load_federation(str(directory.path / "config.yaml"))
 
 
 def _checkpoint_to_resume(directory: RunDirectory, warn: Callable[[str], None]) -> Checkpoint | None:
