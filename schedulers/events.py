@@ -177,6 +177,10 @@ class Scheduler(Protocol):
         """
         ...
 
+    def waiting_tokens(self) -> list[Token]:
+        """Of the pieces whose results arrived and wait for a commit."""
+        ...
+
     def check_valid(self) -> None:
         """Assert the invariants of the state."""
         ...

@@ -326,6 +326,10 @@ class FederatedScheduler:
         self._told_wake = math.inf
         self.load_extra_state(state["extra"])
 
+    def waiting_tokens(self) -> list[Token]:
+        """Of the results that wait for a commit."""
+        return list(self.waiting)
+
     def check_valid(self) -> None:
         """Assert the invariants: tokens are distinct and belong to their clients, nothing waits and is in hand."""
         pieces = [(name, piece) for name, client in self.clients.items() for piece in client.pieces.values()]

@@ -12,6 +12,7 @@ from ...learners.encodings.spec import EnvironmentSpec
 from ...learners.replay.episodes import EpisodeAssembler
 from ...learners.replay.transitions import TransitionAssembler
 from ...learners.replay.uniform import UniformReplay
+from ...schedulers.events import Arrived
 
 
 class RolloutSink:
@@ -50,15 +51,19 @@ class RolloutSink:
         self.finished = np.zeros(3)
         self.evaluations: list[tuple[int, Scores]] = []
 
-    def validate(self, result: WorkResult) -> None:
-        """Raises ValueError where a result is not whole; see `check_columns`."""
+    def admit(self, result: WorkResult, arrived: Arrived) -> WorkResult:
+        """The result itself. Raises ValueError where it is not whole; see `check_columns`."""
         if result.kind == "rollout":
             check_columns(result.payload, self._spec)
         elif not np.isfinite(result.payload["return"]).all():
             raise ValueError("an evaluation's returns are not finite")
+        return result
+
+    def discard(self, result: WorkResult) -> None:
+        """Nothing is kept of it here."""
 
     def commit(self, entries: Sequence[tuple[WorkResult, float]]) -> None:
-        """Apply results; the weight says nothing for rollouts."""
+        """Apply results; the weight says nothing for rollouts, and the learner numbers the versions."""
         for result, _ in entries:
             if result.kind == "evaluate":
                 self.evaluations.append((result.version, result.payload))

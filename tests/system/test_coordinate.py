@@ -46,11 +46,15 @@ class ListSink:
         self.weights: list[float] = []
         self.refuse = refuse
 
-    def validate(self, result: WorkResult) -> None:
+    def admit(self, result: WorkResult, arrived: Arrived) -> WorkResult:
         if self.refuse:
             raise ValueError(self.refuse)
         if result.kind == "rollout":
             check_columns(result.payload, Corridor(3).spec)
+        return result
+
+    def discard(self, result: WorkResult) -> None:
+        pass
 
     def commit(self, entries: list[tuple[WorkResult, float]]) -> None:
         self.results += [result for result, _ in entries]
@@ -122,6 +126,9 @@ class ScriptedScheduler:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         pass
+
+    def waiting_tokens(self) -> list[Token]:
+        return []
 
     def check_valid(self) -> None:
         pass
@@ -300,7 +307,7 @@ def test_results_of_dropped_and_ended_work_are_discarded() -> None:
     pool, sink = ScriptedPool(), ListSink()
     one = Assign("env-0", Token(1, "env-0", 0), "rollout", 10, 1)
     two = Assign("env-0", Token(1, "env-0", 1), "rollout", 10, 1)
-    scheduler = ScriptedScheduler([], [one, two], [Drop(one.token, "late")], [], [Commit(((two.token, 0.25),))])
+    scheduler = ScriptedScheduler([], [one, two], [Drop(one.token, "late")], [], [], [Commit(((two.token, 0.25),))])
     coordinator = Coordinator(scheduler, pool, sink, Clock())
     pool.script.append([Joined(0.0, "env-0")])
     coordinator.step(0.0)
