@@ -1,4 +1,4 @@
-"""What the virtual clock is told of clients: how fast they and their links are, when they wait, drop out or come late."""
+"""What the virtual clock is told of clients: their speeds and links, when they wait, drop out, come late or leave."""
 
 from __future__ import annotations
 
