@@ -15,7 +15,7 @@ from ...actors.federation.throttle import Throttle
 from ...actors.federation.worker import ClientWorker
 from ...actors.pools.contract import Pool
 from ...actors.pools.in_process import InProcessPool
-from ...actors.pools.virtual import VirtualPool
+from ...actors.pools.virtual import VirtualPool, VirtualWorker
 from ...learners.compression import Layout, layout_of
 from ...schedulers.aggregation import AveragedStep, ServerRule
 from ...schedulers.clients import Silence
@@ -113,5 +113,8 @@ def build_virtual_pool(config: FederationConfig, task: FederatedTask, speeds: st
     """Clients on the virtual clock, under one of the simulation's distributions of speeds."""
     assert config.simulation is not None
     durations = ClientDurations(config.simulation.virtual_clock(speeds), config.seed)
-    makers = {silo.name: partial(make_worker, task, silo, None) for silo in silos(config)}
-    return VirtualPool(makers, durations)
+    workers = {}
+    for silo in silos(config):
+        joins_at = durations.client(silo.index).joins
+        workers[silo.name] = VirtualWorker(partial(make_worker, task, silo, None), joins_at)
+    return VirtualPool(workers, durations, failures="tell", resident=config.simulation.resident)

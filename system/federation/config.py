@@ -121,6 +121,9 @@ class SimulationConfig(Settings):
     strategies: dict[str, StrategyConfig] = Field(
         default_factory=dict, description="strategies to compare, by name; {}: the run's own alone"
     )
+    resident: int = Field(
+        1_000, ge=1, description="clients kept in memory, those used last; any other is made anew for its next work"
+    )
     reference: str = Field("fedcompass", description="the strategy that times are told relative to")
 
     @model_validator(mode="after")
