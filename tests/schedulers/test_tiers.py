@@ -74,8 +74,9 @@ def test_tiers_are_made_anew_after_some_rounds_of_the_slowest() -> None:
     world.seconds |= {"a": 3.0, "c": 1.0}
     world.run(45.0)
     assert tiers_of(scheduler) == [["a", "b"], ["c", "d"]]
-    world.run(85.0)
+    world.run(61.0)
     assert tiers_of(scheduler) == [["b", "c"], ["a", "d"]]
+    assert [tier["updates"] for tier in scheduler.extra_state()["tiers"]] == [3, 3]
 
 
 def test_a_tier_whose_clients_are_all_gone_is_no_tier() -> None:
