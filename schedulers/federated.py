@@ -141,7 +141,7 @@ class FederatedScheduler:
         """
         assert client.free, f"{client.name} is given work and is not free"
         assert self.ready, f"{client.name} is given work while a version is awaited"
-        return self._assign(client, "train", amount, rate_scale)
+        return self._hand_out(client, "train", amount, rate_scale)
 
     def commit(self, entries: Iterable[tuple[Result, float]]) -> None:
         """Apply results that wait, each with its weight; in token order, so that sums do not hang on arrival."""
@@ -195,19 +195,19 @@ class FederatedScheduler:
         self._out = []
         match event:
             case Arrived():
-                self._arrive(event)
+                self._handle_arrived(event)
             case Published():
-                self._publish(event)
+                self._handle_published(event)
             case Joined():
-                self._join(event)
+                self._handle_joined(event)
             case Left():
-                self._leave(event)
+                self._handle_left(event)
             case Failed():
-                self._fail(event.token, event.reason)
+                self._handle_failed(event.token, event.reason)
             case Demand():
-                self._evaluate(event.amount)
+                self._handle_demand(event.amount)
             case Closing():
-                self._close()
+                self._handle_closing()
             case Tick():
                 pass
         self._tell_what_was_kept()
@@ -291,31 +291,31 @@ class FederatedScheduler:
             case _:
                 pass
 
-    def _join(self, event: Joined) -> None:
+    def _handle_joined(self, event: Joined) -> None:
         client = self.clients.get(event.worker)
         if client is None:
             client = Client(event.worker, event.samples, dict(event.labels), speed=Speed(self._speed_options))
             self.clients[event.worker] = client
             self.total_samples += event.samples
         else:
-            self._lose(client, "client began anew")
+            self._end_pieces(client, "client began anew")
             self.total_samples += event.samples - client.samples
             client.samples, client.labels = event.samples, dict(event.labels)
         client.present, client.silent, client.failures = True, False, 0
         self._unready[client.name] = None
 
-    def _leave(self, event: Left) -> None:
+    def _handle_left(self, event: Left) -> None:
         client = self.clients.get(event.worker)
         if client is not None and client.present:
             client.present = False
-            self._lose(client, f"client left: {event.reason}" if event.reason else "client left")
+            self._end_pieces(client, f"client left: {event.reason}" if event.reason else "client left")
 
-    def _lose(self, client: Client, reason: str) -> None:
+    def _end_pieces(self, client: Client, reason: str) -> None:
         self._out += [Drop(token, reason) for token in client.pieces]
         piece, client.training, client.pieces = client.training, None, {}
         self.on_lost(client, piece)
 
-    def _take(self, token: Token) -> tuple[Client | None, Piece | None]:
+    def _take_piece(self, token: Token) -> tuple[Client | None, Piece | None]:
         """The client that the token names and what it has in hand by it, which it has in hand no longer."""
         client = self.clients.get(token.worker)
         piece = client.pieces.pop(token, None) if client is not None else None
@@ -323,7 +323,7 @@ class FederatedScheduler:
             client.training = None
         return client, piece
 
-    def _arrive(self, event: Arrived) -> None:
+    def _handle_arrived(self, event: Arrived) -> None:
         token = event.token
         if token in self.waiting:
             return
@@ -336,11 +336,11 @@ class FederatedScheduler:
                 self._unready[client.name] = None
             return
         if event.amount < 1 or event.version != piece.version:
-            self._fail(
+            self._handle_failed(
                 token, f"unfit: {event.amount} steps from version {event.version}, asked were some from {piece.version}"
             )
             return
-        self._take(token)
+        self._take_piece(token)
         begun, client.answered, client.failures = max(piece.begun, client.answered), event.time, 0
         if piece.kind == "evaluate":
             self._out.append(Commit(((token, float(client.samples)),)))
@@ -351,8 +351,8 @@ class FederatedScheduler:
         self.waiting[token] = result
         self._untold.append((result, piece))
 
-    def _fail(self, token: Token, reason: str) -> None:
-        client, piece = self._take(token)
+    def _handle_failed(self, token: Token, reason: str) -> None:
+        client, piece = self._take_piece(token)
         if client is None or piece is None:
             return
         client.answered = self.now
@@ -368,7 +368,7 @@ class FederatedScheduler:
             client.pieces = {}
         self.on_lost(client, piece)
 
-    def _publish(self, event: Published) -> None:
+    def _handle_published(self, event: Published) -> None:
         self.version, self._oldest_next = event.version, event.version + 1
         self._committed = False
         if not self._closed:
@@ -385,12 +385,12 @@ class FederatedScheduler:
                 if client.free:
                     self.on_ready(client)
 
-    def _evaluate(self, amount: int) -> None:
+    def _handle_demand(self, amount: int) -> None:
         for client in self.clients.values():
             if client.present and not client.silent and not self._closed:
-                self._assign(client, "evaluate", amount, 1.0)
+                self._hand_out(client, "evaluate", amount, 1.0)
 
-    def _close(self) -> None:
+    def _handle_closing(self) -> None:
         if self.ready:
             self.on_closing()
         self._closed = True
@@ -402,14 +402,14 @@ class FederatedScheduler:
         self._untold.clear()
         self._unready.clear()
 
-    def _assign(self, client: Client, kind: WorkKind, amount: int, rate_scale: float) -> Piece:
+    def _hand_out(self, client: Client, kind: WorkKind, amount: int, rate_scale: float) -> Piece:
         assert self.version is not None, "work is handed out before there is a version"
         assert amount >= 1, f"{client.name} is given {amount} steps"
         token = Token(self.attempt, client.name, self._sequence)
         self._sequence += 1
         piece = Piece(token, kind, amount, self.version, self.now)
         if self._silence is not None:
-            piece.deadline = self._deadline(client, piece, self._silence)
+            piece.deadline = self._deadline_of(client, piece, self._silence)
             heapq.heappush(self._deadlines, (piece.deadline, token))
         client.pieces[token] = piece
         if kind == "train":
@@ -417,7 +417,7 @@ class FederatedScheduler:
         self._out.append(Assign(client.name, token, kind, amount, self.version, rate_scale))
         return piece
 
-    def _deadline(self, client: Client, piece: Piece, silence: Silence) -> float:
+    def _deadline_of(self, client: Client, piece: Piece, silence: Silence) -> float:
         """A client does its pieces in order, so a later one is given up after those before it."""
         before = max((other.deadline for other in client.pieces.values()), default=self.now)
         known = piece.kind == "train" and client.speed.known
@@ -430,7 +430,7 @@ class FederatedScheduler:
             if piece := self._in_hand(token):
                 client = self.clients[token.worker]
                 client.silent = True
-                self._lose(client, f"given up: no answer from {client.name} for {now - piece.begun:.4g} s")
+                self._end_pieces(client, f"given up: no answer from {client.name} for {now - piece.begun:.4g} s")
         while self._timers and self._timers[0] <= now:
             heapq.heappop(self._timers)
         if self.ready:

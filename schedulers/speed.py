@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-FASTEST = 1e-9
+FASTEST = 1e-6
 """Seconds per step below which no estimate falls: amounts are divided by it."""
 
 
@@ -82,7 +83,7 @@ class Speed:
 
     def steps_within(self, seconds: float) -> int:
         """Steps that are expected to be done within this time, with the link; below 1 where there is no time."""
-        return int((seconds - self.link) // self.step)
+        return math.floor((seconds - self.link) / self.step)
 
     def state_dict(self) -> dict[str, Any]:
         """JSON values. The options are not in it: they are config."""
