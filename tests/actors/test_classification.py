@@ -71,6 +71,8 @@ def test_clients_and_server_share_the_digits_out() -> None:
         assert len(whole._test) == 360
         rows = np.concatenate([*(client._train.inputs for client in clients), whole._test.inputs])
         assert len(np.unique(rows, axis=0)) == len(np.unique(digits.load_digits()[0], axis=0))
+        other = whole.make_client(silo(seed=1))
+        assert other._train.inputs.tobytes() != clients[0]._train.inputs.tobytes()
 
 
 def test_centralised_training_learns() -> None:
