@@ -57,7 +57,9 @@ def build_spool(config: FederationConfig, task: FederatedTask, folder: Path, say
     layout = model_layout(task)
     if not config.server.durable:
         return MemorySpool(layout)
-    return DiskSpool(folder, layout, lambda path, error: say(f"{path.name} in the spool is damaged ({error}): left out"))
+    return DiskSpool(
+        folder, layout, lambda path, error: say(f"{path.name} in the spool is damaged ({error}): left out")
+    )
 
 
 def model_layout(task: FederatedTask) -> Layout:
@@ -78,15 +80,15 @@ def make_worker(task: FederatedTask, silo: Silo, seconds_per_step: float | None)
 
 def cpus_wanted(config: FederationConfig) -> int:
     """CPUs that all clients' processes take together: what a Ray of this machine is started with."""
-    return max(1, math.ceil(sum(group.num_cpus * math.ceil(group.count / group.per_process) for group in config.clients)))
+    return max(
+        1, math.ceil(sum(group.num_cpus * math.ceil(group.count / group.per_process) for group in config.clients))
+    )
 
 
 def build_pool(config: FederationConfig, task: FederatedTask, clock: Callable[[], float]) -> Pool:
     """The pool of clients that the config asks for. A Ray pool needs a Ray that is initialised."""
     groups = config.group_of()
-    makers = {
-        silo.name: partial(make_worker, task, silo, groups[silo.name].seconds_per_step) for silo in silos(config)
-    }
+    makers = {silo.name: partial(make_worker, task, silo, groups[silo.name].seconds_per_step) for silo in silos(config)}
     if config.pool == "in_process":
         return InProcessPool(makers, clock=clock, failures="tell")
     # Ray is loaded only by runs that use it.

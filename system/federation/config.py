@@ -33,9 +33,7 @@ class CustomTaskConfig(PluginConfig):
     kind: Literal["custom"] = "custom"
 
 
-TaskConfig: TypeAlias = Annotated[
-    ClassifierConfig | ValueTaskConfig | CustomTaskConfig, Field(discriminator="kind")
-]
+TaskConfig: TypeAlias = Annotated[ClassifierConfig | ValueTaskConfig | CustomTaskConfig, Field(discriminator="kind")]
 
 
 class ClientGroupConfig(Settings):

@@ -111,7 +111,11 @@ def simulate_run(config: FederationConfig, key: RunKey, *, keep_spans: bool = Fa
 
     timeline = Timeline(take)
     sink = GlobalModelSink(
-        task.initial_model(), task.kinds(), build_rule(one), MemorySpool(model_layout(task)), most_norm=one.server.most_norm
+        task.initial_model(),
+        task.kinds(),
+        build_rule(one),
+        MemorySpool(model_layout(task)),
+        most_norm=one.server.most_norm,
     )
     coordinator = RecoverableCoordinator(
         build_scheduler(one, 1),
