@@ -95,20 +95,23 @@ def build_pool(config: FederationConfig, task: FederatedTask, clock: Callable[[]
     from ...actors.pools.hosts import HostSpec
     from ...actors.pools.ray_pool import RayPool
 
-    hosts = []
-    for group in config.clients:
-        names = group.names()
-        for first in range(0, len(names), group.per_process):
-            hosts.append(
-                HostSpec(
-                    workers={name: makers[name] for name in names[first : first + group.per_process]},
-                    num_cpus=group.num_cpus,
-                    label_selector=group.label_selector,
-                    max_restarts=group.max_restarts,
-                    torch_threads=config.torch_threads,
-                )
-            )
+    hosts = [
+        HostSpec(
+            workers={name: makers[name] for name in names},
+            num_cpus=group.num_cpus,
+            label_selector=group.label_selector,
+            max_restarts=group.max_restarts,
+            torch_threads=config.torch_threads,
+            setting="clients.label_selector",
+        )
+        for group in config.clients
+        for names in _batches(group.names(), group.per_process)
+    ]
     return RayPool(hosts, clock=clock, failures="tell")
+
+
+def _batches(names: list[str], size: int) -> list[list[str]]:
+    return [names[first : first + size] for first in range(0, len(names), size)]
 
 
 def build_virtual_pool(config: FederationConfig, task: FederatedTask, speeds: str) -> VirtualPool:
