@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
+from .arrival_groups import Group, OpenGroups
 from .clients import Client, Piece, Result, Silence
 from .events import Token
 from .federated import FederatedScheduler
@@ -68,41 +69,6 @@ FEDCOMPASS = CompassOptions()
 """As in the paper."""
 
 
-@dataclass(slots=True)
-class Group:
-    """Clients that are to arrive together.
-
-    Attributes:
-        number: from 0, in the order of making.
-        begun: when it was made; all times are in run seconds.
-        expected: T_a, when its members should arrive.
-        latest: T_max; after it nobody is waited for.
-        working: members that have not arrived, in the order of joining.
-        arrived: results of those that have, in the order of arrival.
-        paces: seconds that each member takes for q_max steps.
-    """
-
-    number: int
-    begun: float
-    expected: float
-    latest: float
-    working: dict[str, None] = field(default_factory=dict)
-    arrived: dict[str, Token] = field(default_factory=dict)
-    paces: dict[str, float] = field(default_factory=dict)
-    _by_pace: list[tuple[float, str]] = field(default_factory=list)
-
-    def set_pace(self, name: str, pace: float) -> None:
-        """A member is this fast."""
-        self.paces[name] = pace
-        heapq.heappush(self._by_pace, (pace, name))
-
-    def fastest(self) -> float:
-        """The least of the paces; what the heap holds of before is thrown away when it comes to the top."""
-        while self.paces.get(self._by_pace[0][1]) != self._by_pace[0][0]:
-            heapq.heappop(self._by_pace)
-        return self._by_pace[0][0]
-
-
 class Compass(FederatedScheduler):
     """FedCompass as a state machine.
 
@@ -112,8 +78,8 @@ class Compass(FederatedScheduler):
     latest time has passed; then they are given work, the fastest first. Who comes later is given work at once, and its
     update is applied with the next group, whichever that is. ``weight = alpha * staleness(u) * p``.
 
-    Groups that were applied are forgotten at once, and so are groups without members. The cost of an assignment grows
-    with the open groups: about ``log(slowest / fastest) / log(q_max / q_min)``, whatever the number of clients.
+    Groups that were applied are forgotten at once, and so are groups without members. An assignment costs
+    O(log groups).
 
     Args:
         attempt: of the run, at least 1.
@@ -135,6 +101,7 @@ class Compass(FederatedScheduler):
         super().__init__(attempt, speed=speed, silence=silence, most_failures=most_failures)
         self.options = options
         self.groups: dict[int, Group] = {}
+        self._open = OpenGroups()
         self._made = 0
         self._member: dict[str, int] = {}
         self._latest: list[tuple[float, int]] = []
@@ -164,7 +131,7 @@ class Compass(FederatedScheduler):
         del group.working[client.name]
         group.arrived[client.name] = result.token
         group.set_pace(client.name, self._pace(client))
-        self._close_if_complete(group)
+        self._members_changed(group)
 
     def on_lost(self, client: Client, piece: Piece | None) -> None:
         """Nobody waits for the client any more."""
@@ -175,33 +142,24 @@ class Compass(FederatedScheduler):
 
     def on_published(self) -> None:
         """Whoever waited for the new version is given work."""
+        self._end_waiting()
         self._give_to_idle()
 
     def on_tick(self) -> None:
         """Apply one group that is complete or has waited long enough; where there is none, give work to who is idle."""
-        while self._latest and self._latest[0][0] < self.now:
-            latest, number = heapq.heappop(self._latest)
-            group = self.groups.get(number)
-            if group is None or not group.working:
-                continue
-            if group.arrived:
-                self._complete[number] = None
-            elif self.options.rearm:
-                self._wait_until(group, max(latest + (latest - group.begun), self.now))
-            else:
-                del self.groups[number]
+        self._end_waiting()
         if self._complete:
             number = next(iter(self._complete))
             del self._complete[number]
             self._apply(self.groups.pop(number))
-        else:
+        elif self._idle:
             self._give_to_idle()
 
     def on_closing(self) -> None:
         """What waits in groups and what was late is applied."""
         if self.waiting:
             self.commit(self._weighted(self.waiting))
-        self.groups, self._member, self._complete, self._late = {}, {}, {}, {}
+        self.groups, self._open, self._member, self._complete, self._late = {}, OpenGroups(), {}, {}, {}
 
     # Groups.
 
@@ -220,28 +178,18 @@ class Compass(FederatedScheduler):
 
     def _join(self, client: Client) -> int | None:
         """Put the client into the open group for which it does most; the steps, or None where none fits it."""
-        q_min, q_max, now, steps_within = self.options.q_min, self.options.q_max, self.now, client.speed.steps_within
-        best, most = None, q_min
-        for group in self.groups.values():
-            if group.expected > now and group.working:
-                steps = steps_within(group.expected - now)
-                if most <= steps <= q_max:
-                    best, most = group, steps
-        if best is None:
+        found = self._open.to_join(client.speed, self.now, self.options.q_min, self.options.q_max)
+        if found is None:
             return None
-        self._add(best, client)
-        return most
+        group, steps = found
+        self._add(group, client)
+        return steps
 
     def _make(self, client: Client) -> int:
         """Make a group for the client; the steps."""
         options, now = self.options, self.now
-        most = -1
-        for group in self.groups.values():
-            if now < group.latest and group.working:
-                steps = client.speed.steps_within(group.latest + group.fastest() - now)
-                if most < steps <= options.q_max:
-                    most = steps
-        steps = options.q_max if most < 0 else max(most, options.q_min)
+        followed = self._open.to_follow(client.speed, now, options.q_max)
+        steps = options.q_max if followed is None else max(followed, options.q_min)
         duration = client.speed.duration(steps)
         group = Group(self._made, now, now + duration, 0.0)
         self._made += 1
@@ -251,9 +199,10 @@ class Compass(FederatedScheduler):
         return steps
 
     def _add(self, group: Group, client: Client) -> None:
+        self._member[client.name] = group.number
         group.working[client.name] = None
         group.set_pace(client.name, self._pace(client))
-        self._member[client.name] = group.number
+        self._open.put(group)
 
     def _wait_until(self, group: Group, latest: float) -> None:
         group.latest = latest
@@ -261,16 +210,37 @@ class Compass(FederatedScheduler):
         # A result that comes at the latest time is on time; the moment after is the first at which one is late.
         self.wake_at(math.nextafter(latest, math.inf))
 
+    def _end_waiting(self) -> None:
+        """No group waits any longer than its latest time."""
+        while self._latest and self._latest[0][0] < self.now:
+            latest, number = heapq.heappop(self._latest)
+            group = self.groups.get(number)
+            if group is None or not group.working:
+                continue
+            if self.options.rearm and not group.arrived:
+                self._wait_until(group, max(latest + (latest - group.begun), self.now))
+                self._open.put(group)
+                continue
+            self._open.remove(group)
+            if group.arrived:
+                self._complete[number] = None
+            else:
+                del self.groups[number]
+
     def _leave_group(self, client: Client) -> None:
         number = self._member.pop(client.name, None)
         group = None if number is None else self.groups.get(number)
         if group is not None:
             del group.working[client.name], group.paces[client.name]
-            self._close_if_complete(group)
+            self._members_changed(group)
 
-    def _close_if_complete(self, group: Group) -> None:
+    def _members_changed(self, group: Group) -> None:
+        """Where nobody works in it any more the group is complete, or, where nobody arrived either, forgotten."""
         if group.working:
+            if group.number not in self._complete:
+                self._open.put(group)
             return
+        self._open.remove(group)
         if group.arrived:
             self._complete[group.number] = None
         else:
@@ -309,17 +279,7 @@ class Compass(FederatedScheduler):
         """Groups, who is in which, what is late."""
         return {
             "made": self._made,
-            "groups": [
-                {
-                    "number": group.number,
-                    "begun": group.begun,
-                    "expected": group.expected,
-                    "latest": group.latest,
-                    "working": list(group.working),
-                    "arrived": {name: str(token) for name, token in group.arrived.items()},
-                }
-                for group in self.groups.values()
-            ],
+            "groups": [group.state_dict() for group in self.groups.values()],
             "member": dict(self._member),
             "complete": list(self._complete),
             "late": [str(token) for token in self._late],
@@ -329,16 +289,14 @@ class Compass(FederatedScheduler):
     def load_extra_state(self, state: Mapping[str, Any]) -> None:
         """The inverse of `extra_state`."""
         self._made = state["made"]
-        self.groups = {}
-        for entry in state["groups"]:
-            arrived = {name: Token.parse(text) for name, text in entry["arrived"].items()}
-            group = Group(**{**entry, "working": dict.fromkeys(entry["working"]), "arrived": arrived})
-            for name in [*group.working, *arrived]:
-                group.set_pace(name, self._pace(self.clients[name]))
-            self.groups[group.number] = group
+        self.groups = {group.number: group for group in map(Group.of, state["groups"])}
+        self._complete = dict.fromkeys(state["complete"])
+        self._open = OpenGroups()
+        for group in self.groups.values():
+            if group.number not in self._complete:
+                self._open.put(group)
         self._latest = sorted((group.latest, group.number) for group in self.groups.values())
         self._member = dict(state["member"])
-        self._complete = dict.fromkeys(state["complete"])
         self._late = dict.fromkeys(map(Token.parse, state["late"]))
         self._idle = dict.fromkeys(state["idle"])
 
@@ -360,5 +318,8 @@ class Compass(FederatedScheduler):
         for group in self.groups.values():
             assert group.working or group.arrived, f"group {group.number} is empty"
             assert group.begun <= group.expected <= group.latest
-            assert group.fastest() == min(map(self._pace, (self.clients[n] for n in (*group.working, *group.arrived))))
+            assert group.paces == {n: self._pace(self.clients[n]) for n in (*group.working, *group.arrived)}
+            assert group.fastest() == min(group.paces.values())
             assert group.working or group.number in self._complete, f"group {group.number} is complete and waits"
+        assert {g.number for g in self._open} == self.groups.keys() - self._complete.keys(), "a group is not open"
+        self._open.check_valid()

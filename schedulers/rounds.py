@@ -194,7 +194,7 @@ class Rounds(FederatedScheduler):
         if self._round is not None and result.token in self._round.out:
             self._round.arrive(result.token)
         else:
-            self.drop(result, f"late: its round ended without it, version {result.version} is the one it began from")
+            self.drop(result, f"late: its round, from version {result.version}, ended without it")
             if client.free:
                 self._idle[client.name] = None
 

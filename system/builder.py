@@ -12,8 +12,9 @@ from ..actors.environments.config import WordleConfig
 from ..actors.environments.limits import episode_limit
 from ..actors.environments.wordle.vocabulary import WordSplit, load_words, split_words
 from ..actors.pools.contract import Pool
+from ..actors.pools.hosts import hosts_of_one
 from ..actors.pools.in_process import InProcessPool
-from ..actors.worker import Worker, WorkerSpec
+from ..actors.worker import WorkerSpec, worker_factories
 from ..learners.encodings.spec import EnvironmentSpec
 from ..learners.networks.config import WordNetworkConfig
 from ..learners.networks.value_module import build_value_module
@@ -126,15 +127,17 @@ def build_worker_spec(config: RunConfig, spec: EnvironmentSpec) -> WorkerSpec:
 def build_pool(config: RunConfig, spec: EnvironmentSpec, clock: Callable[[], float]) -> Pool:
     """The pool that the config asks for. A Ray pool needs a Ray that is initialised."""
     worker_spec = build_worker_spec(config, spec)
+    workers = worker_factories(worker_spec, config.actors.workers)
     if config.actors.pool == "in_process":
-        return InProcessPool(lambda index: Worker(index, worker_spec), config.actors.workers, clock=clock)
+        return InProcessPool(workers, clock=clock)
     # Ray is loaded only by runs that use it.
     from ..actors.pools.ray_pool import RayPool
 
-    return RayPool(
-        worker_spec,
-        config.actors.workers,
+    hosts = hosts_of_one(
+        workers,
         max_restarts=config.actors.max_restarts,
-        clock=clock,
         label_selector=config.actors.label_selector,
+        torch_threads=worker_spec.torch_threads,
+        setting="actors.label_selector",
     )
+    return RayPool(hosts, clock=clock)

@@ -229,11 +229,7 @@ class Coordinator:
                 case Failed():
                     self._say(f"{event.worker} failed at {event.token}: {event.reason}")
                     self._tell(event)
-                case Joined():
-                    self._workers.add(event.worker)
-                    self._tell(event)
-                case Left():
-                    self._workers.discard(event.worker)
+                case Joined() | Left():
                     self._tell(event)
         if self._wake is not None and (now := self._clock()) >= self._wake:
             self._wake = None
@@ -305,6 +301,7 @@ class Coordinator:
             "dropped": self._dropped + len(self._open),
             "open": [[str(a.token), a.kind, a.amount, a.version, a.rate_scale] for a in self._open.values()],
             "told": self._told,
+            "workers": sorted(self._workers),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -363,6 +360,7 @@ class Coordinator:
         events = deque([event])
         while events:
             told = self._timed(events.popleft())
+            self._note(told)
             self._observe(told.time, told)
             for command in self._scheduler.handle(told):
                 self._observe(told.time, command)
@@ -371,6 +369,15 @@ class Coordinator:
                 state, self._next = self._next, None
                 self._before_publishing()
                 events.append(self._send_out(state))
+
+    def _note(self, event: Event) -> None:
+        match event:
+            case Joined():
+                self._workers.add(event.worker)
+            case Left():
+                self._workers.discard(event.worker)
+            case Published():
+                self._version = event.version
 
     def _timed(self, event: Event) -> Event:
         """The event, not before the last one: a clock that was set back would confuse every estimate of speed."""
@@ -381,7 +388,6 @@ class Coordinator:
         return event
 
     def _send_out(self, state: PolicyState) -> Published:
-        self._version = state.version
         self._pool.publish(state)
         return Published(max(self._clock(), self._told), state.version)
 

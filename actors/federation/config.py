@@ -65,13 +65,32 @@ class DigitsConfig(Settings):
     )
 
 
+class SyntheticDataConfig(Settings):
+    """Gaussian clouds around one centre for each class: for any number of clients."""
+
+    kind: Literal["synthetic"] = "synthetic"
+    features: int = Field(32, ge=1, description="numbers in a sample")
+    classes: int = Field(10, ge=2, description="how many there are")
+    separation: float = Field(
+        3.5, gt=0, description="of the classes' centres from the origin, in standard deviations of a feature's noise"
+    )
+    samples: int = Field(100, ge=1, description="that a client has, the median over clients")
+    samples_sigma: float = Field(
+        0.5, ge=0, description="of the log-normal distribution of clients' sizes; 0: all have as many"
+    )
+    class_alpha: float = Field(
+        1.0, gt=0, description="concentration of a client's Dirichlet mix of classes, over all classes together"
+    )
+    test_samples: int = Field(1000, ge=1, description="that the server tests on")
+
+
 class CustomDataConfig(PluginConfig):
     """Data of one's own: a class that gives each silo's samples."""
 
     kind: Literal["custom"] = "custom"
 
 
-DataConfig: TypeAlias = Annotated[DigitsConfig | CustomDataConfig, Field(discriminator="kind")]
+DataConfig: TypeAlias = Annotated[DigitsConfig | SyntheticDataConfig | CustomDataConfig, Field(discriminator="kind")]
 
 
 class ClassifierConfig(Settings):

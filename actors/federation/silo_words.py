@@ -13,7 +13,6 @@ from ..environments.wordle import MAX_GUESSES, load_words, split_words
 from .client import Silo
 from .value_config import WordleSilos
 
-
 LEAST_WORDS = MAX_GUESSES + 1
 """Of a client to train with: on the board of a lost game there must still be a word that was not guessed."""
 

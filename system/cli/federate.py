@@ -80,18 +80,24 @@ def simulate(
     seeds: Annotated[int | None, typer.Option(min=1, help="Short for --set simulation.seeds=N.")] = None,
     strategies: Annotated[
         list[str] | None,
-        typer.Option("--strategy", metavar="NAME", help="Only these of the preset's. Repeatable.  [dim]default: all[/dim]"),
+        typer.Option(
+            "--strategy", metavar="NAME", help="Only these of the preset's. Repeatable.  [dim]default: all[/dim]"
+        ),
     ] = None,
     speeds: Annotated[
         list[str] | None,
-        typer.Option("--speeds", metavar="NAME", help="Only these of the preset's. Repeatable.  [dim]default: all[/dim]"),
+        typer.Option(
+            "--speeds", metavar="NAME", help="Only these of the preset's. Repeatable.  [dim]default: all[/dim]"
+        ),
     ] = None,
     jobs: Annotated[
         int | None, typer.Option(min=1, help="Processes; results are the same.  [dim]default: one a core[/dim]")
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="A new directory for results.  [dim]default: runs/<name>-simulation-<k>[/dim]"),
+        typer.Option(
+            metavar="DIR", help="A new directory for results.  [dim]default: runs/<name>-simulation-<k>[/dim]"
+        ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:

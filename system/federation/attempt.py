@@ -22,14 +22,13 @@ from ..runs.checkpoints import Checkpoint, CheckpointRef
 from ..runs.directory import RunDirectory
 from ..training.clock import RunClock
 from ..training.ray_session import ray_session, where
-from .builder import build_pool, build_rule, build_scheduler, cpus_wanted
+from .builder import build_pool, build_rule, build_scheduler, build_spool, cpus_wanted
 from .config import FederationConfig
 from .journal import Journal
 from .model_sink import GlobalModelSink
 from .monitor import ClientLabels, FederationMonitor
 from .recovery import Nobody, RecoverableCoordinator
 from .server import FederationServer, Standing
-from .spool import Spool
 from .timeline import Span, Timeline, Totals
 
 TIMELINE = "timeline.jsonl"
@@ -91,11 +90,13 @@ class FederationAttempt:
                 {name: group.name for name, group in config.group_of().items()}, config.server.client_metrics
             )
             self._monitor = FederationMonitor(recorder, self.callbacks, self._log, labels)
+            spool = build_spool(config, self.task, self.directory.path / "spool", self.say)
+            stack.callback(spool.close)
             self._sink = GlobalModelSink(
                 self.task.initial_model(),
                 self.task.kinds(),
                 build_rule(config),
-                Spool(self.directory.path / "spool", durable=config.server.durable),
+                spool,
                 most_norm=config.server.most_norm,
             )
             self._journal = Journal(self.directory.path / "journal")

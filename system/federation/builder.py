@@ -15,7 +15,7 @@ from ...actors.federation.throttle import Throttle
 from ...actors.federation.worker import ClientWorker
 from ...actors.pools.contract import Pool
 from ...actors.pools.in_process import InProcessPool
-from ...actors.pools.virtual import VirtualPool
+from ...actors.pools.virtual import VirtualPool, VirtualWorker
 from ...learners.compression import Layout, layout_of
 from ...schedulers.aggregation import AveragedStep, ServerRule
 from ...schedulers.clients import Silence
@@ -57,7 +57,9 @@ def build_spool(config: FederationConfig, task: FederatedTask, folder: Path, say
     layout = model_layout(task)
     if not config.server.durable:
         return MemorySpool(layout)
-    return DiskSpool(folder, layout, lambda path, error: say(f"{path.name} in the spool is damaged ({error}): left out"))
+    return DiskSpool(
+        folder, layout, lambda path, error: say(f"{path.name} in the spool is damaged ({error}): left out")
+    )
 
 
 def model_layout(task: FederatedTask) -> Layout:
@@ -78,40 +80,46 @@ def make_worker(task: FederatedTask, silo: Silo, seconds_per_step: float | None)
 
 def cpus_wanted(config: FederationConfig) -> int:
     """CPUs that all clients' processes take together: what a Ray of this machine is started with."""
-    return max(1, math.ceil(sum(group.num_cpus * math.ceil(group.count / group.per_process) for group in config.clients)))
+    return max(
+        1, math.ceil(sum(group.num_cpus * math.ceil(group.count / group.per_process) for group in config.clients))
+    )
 
 
 def build_pool(config: FederationConfig, task: FederatedTask, clock: Callable[[], float]) -> Pool:
     """The pool of clients that the config asks for. A Ray pool needs a Ray that is initialised."""
     groups = config.group_of()
-    makers = {
-        silo.name: partial(make_worker, task, silo, groups[silo.name].seconds_per_step) for silo in silos(config)
-    }
+    makers = {silo.name: partial(make_worker, task, silo, groups[silo.name].seconds_per_step) for silo in silos(config)}
     if config.pool == "in_process":
         return InProcessPool(makers, clock=clock, failures="tell")
     # Ray is loaded only by runs that use it.
     from ...actors.pools.hosts import HostSpec
     from ...actors.pools.ray_pool import RayPool
 
-    hosts = []
-    for group in config.clients:
-        names = group.names()
-        for first in range(0, len(names), group.per_process):
-            hosts.append(
-                HostSpec(
-                    workers={name: makers[name] for name in names[first : first + group.per_process]},
-                    num_cpus=group.num_cpus,
-                    label_selector=group.label_selector,
-                    max_restarts=group.max_restarts,
-                    torch_threads=config.torch_threads,
-                )
-            )
+    hosts = [
+        HostSpec(
+            workers={name: makers[name] for name in names},
+            num_cpus=group.num_cpus,
+            label_selector=group.label_selector,
+            max_restarts=group.max_restarts,
+            torch_threads=config.torch_threads,
+            setting="clients.label_selector",
+        )
+        for group in config.clients
+        for names in _batches(group.names(), group.per_process)
+    ]
     return RayPool(hosts, clock=clock, failures="tell")
+
+
+def _batches(names: list[str], size: int) -> list[list[str]]:
+    return [names[first : first + size] for first in range(0, len(names), size)]
 
 
 def build_virtual_pool(config: FederationConfig, task: FederatedTask, speeds: str) -> VirtualPool:
     """Clients on the virtual clock, under one of the simulation's distributions of speeds."""
     assert config.simulation is not None
     durations = ClientDurations(config.simulation.virtual_clock(speeds), config.seed)
-    makers = {silo.name: partial(make_worker, task, silo, None) for silo in silos(config)}
-    return VirtualPool(makers, durations)
+    workers = {}
+    for silo in silos(config):
+        joins_at = durations.client(silo.index).joins
+        workers[silo.name] = VirtualWorker(partial(make_worker, task, silo, None), joins_at)
+    return VirtualPool(workers, durations, failures="tell", resident=config.simulation.resident)

@@ -33,9 +33,7 @@ class CustomTaskConfig(PluginConfig):
     kind: Literal["custom"] = "custom"
 
 
-TaskConfig: TypeAlias = Annotated[
-    ClassifierConfig | ValueTaskConfig | CustomTaskConfig, Field(discriminator="kind")
-]
+TaskConfig: TypeAlias = Annotated[ClassifierConfig | ValueTaskConfig | CustomTaskConfig, Field(discriminator="kind")]
 
 
 class ClientGroupConfig(Settings):
@@ -120,6 +118,9 @@ class SimulationConfig(Settings):
     seeds: int = Field(5, ge=1, description="seeds from the run's on, each of which is simulated")
     strategies: dict[str, StrategyConfig] = Field(
         default_factory=dict, description="strategies to compare, by name; {}: the run's own alone"
+    )
+    resident: int = Field(
+        1_000, ge=1, description="clients kept in memory, those used last; any other is made anew for its next work"
     )
     reference: str = Field("fedcompass", description="the strategy that times are told relative to")
 

@@ -22,8 +22,8 @@ class CustomTask:
 
     * a static or class method ``initial_model(seed, **kwargs)``: named numpy arrays, the model at its beginning;
     * ``samples``, an attribute or property: the size of its data, at least 1;
-    * ``train(model, work)``, which gives a `LocalModel`, and ``evaluate(model, amount, generator)``, which gives figures
-      by name, ``score`` among them; see `FederatedClient`;
+    * ``train(model, work)``, which gives a `LocalModel`, and ``evaluate(model, amount, generator)``, which gives
+      figures by name, ``score`` among them; see `FederatedClient`;
     * where it has anything to free, ``close()``;
     * where the server has test data, a static or class method ``evaluate_on_server(model, **kwargs)``, as `evaluate`.
 

@@ -10,7 +10,7 @@ import json
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import BinaryIO, get_args
+from typing import BinaryIO, cast, get_args
 
 from ...schedulers.events import Arrived, Command, Event, event_from_json, event_to_json
 from ..runs.atomic_files import sync_folder
@@ -45,7 +45,7 @@ class Journal:
         """Write an event down. An arrival is on disk when this returns: what is acknowledged after it is not lost."""
         if self._file is None or not isinstance(what, _EVENTS):
             return
-        self._file.write(json.dumps(event_to_json(what)).encode() + b"\n")
+        self._file.write(json.dumps(event_to_json(cast(Event, what))).encode() + b"\n")
         self._file.flush()
         if isinstance(what, Arrived):
             os.fsync(self._file.fileno())

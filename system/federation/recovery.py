@@ -7,7 +7,7 @@ from typing import Any
 
 from ...actors.pools.contract import Pool, PoolEvent
 from ...actors.work import PolicyState, WorkResult
-from ...schedulers.events import Arrived, Assign, Event, Failed, Left, Published, ReplayableScheduler, Token
+from ...schedulers.events import Arrived, Assign, Event, Failed, Left, ReplayableScheduler, Token
 from ..coordinate import Coordinator, Observer, Sink
 
 
@@ -27,6 +27,7 @@ class RecoverableCoordinator(Coordinator):
     ) -> None:
         super().__init__(scheduler, pool, sink, clock, observer=observer, before_publishing=before_publishing, say=say)
         self._replayable = scheduler
+        self._gone: list[str] = []
 
     @property
     def waiting(self) -> Mapping[Token, WorkResult]:
@@ -47,6 +48,7 @@ class RecoverableCoordinator(Coordinator):
             ValueError: it is another scheduler's state.
         """
         self._load_ledger(state)
+        self._workers = set(state["workers"])
         self._replayable.restore(state["scheduler"])
         self._waiting = {token: results.pop(token) for token in self._replayable.waiting_tokens() if token in results}
         for event in journal:
@@ -57,8 +59,6 @@ class RecoverableCoordinator(Coordinator):
                     gone = "its result is gone from the spool"
                     self._say(f"{event.token} had arrived, and {gone}: it counts as failed")
                     event = Failed(event.time, event.worker, event.token, gone)
-            if isinstance(event, Published):
-                self._version = event.version
             self._tell(event)
 
     def carry_over(self, state: Mapping[str, Any], waiting: Mapping[Token, WorkResult]) -> None:
@@ -74,12 +74,14 @@ class RecoverableCoordinator(Coordinator):
         self._load_ledger(state)
         self._replayable.load_state_dict(state["scheduler"])
         self._waiting = dict(waiting)
+        self._gone = list(state["workers"])
 
     def go_on(self, published: PolicyState) -> None:
-        """Publish the newest version, and give up what was in hand of workers that are gone. Follows `carry_over`."""
-        self._tell(self._send_out(published))
-        for worker in dict.fromkeys(token.worker for token in self._open if token not in self._waiting):
+        """Give up what was in hand of workers that are gone, and publish the newest version. Follows `carry_over`."""
+        for worker in self._gone:
             self._tell(Left(self._told, worker, "the run was taken up without it"))
+        self._gone = []
+        self._tell(self._send_out(published))
 
     def _load_ledger(self, state: Mapping[str, Any]) -> None:
         self._load_sums(state)

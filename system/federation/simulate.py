@@ -102,9 +102,7 @@ def simulate(
         for name in config.simulation.speeds
     }
     target, report = config.budget.target, directory / "report.html"
-    outcome = SimulationOutcome(
-        directory, tuple(runs), rows, reference, target, time.monotonic() - began, report
-    )
+    outcome = SimulationOutcome(directory, tuple(runs), rows, reference, target, time.monotonic() - began, report)
     write_atomically(directory / "config.yaml", describe(config))
     write_atomically(directory / "simulation.json", json.dumps(_as_json(outcome), indent=1, allow_nan=False) + "\n")
     write_simulation_report(config.name, runs, reference, target, report)
@@ -121,7 +119,9 @@ def _chosen(config: FederationConfig, strategies: Sequence[str], speeds: Sequenc
     reference = simulation.reference if simulation.reference in picked else next(iter(picked))
     changes = {
         "strategies": picked,
-        "speeds": {name: simulation.speeds[_known("speeds", name, simulation.speeds)] for name in speeds or simulation.speeds},
+        "speeds": {
+            name: simulation.speeds[_known("speeds", name, simulation.speeds)] for name in speeds or simulation.speeds
+        },
         "reference": reference,
     }
     return config.model_copy(update={"simulation": simulation.model_copy(update=changes)})

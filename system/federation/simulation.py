@@ -16,7 +16,7 @@ from typing import Any
 from ..callbacks import Callback, Progress
 from ..metrics.exporters import NullExporter
 from ..metrics.recorder import MetricsRecorder
-from .builder import build_rule, build_scheduler, build_task, build_virtual_pool
+from .builder import build_rule, build_scheduler, build_task, build_virtual_pool, model_layout
 from .config import FederationConfig, SimulationConfig, as_one_run
 from .model_sink import GlobalModelSink
 from .monitor import ClientLabels, FederationMonitor
@@ -101,7 +101,7 @@ def simulate_run(config: FederationConfig, key: RunKey, *, keep_spans: bool = Fa
     strategy: StrategyConfig = config.simulation.strategies[key.strategy]
     one = as_one_run(config, seed=key.seed, strategy=strategy)
     task = build_task(one)
-    pool = build_virtual_pool(one, task, config.simulation.speeds[key.speeds])
+    pool = build_virtual_pool(one, task, key.speeds)
     totals, spans, curve = Totals(), [], _Curve()
 
     def take(span: Span) -> None:
@@ -111,7 +111,11 @@ def simulate_run(config: FederationConfig, key: RunKey, *, keep_spans: bool = Fa
 
     timeline = Timeline(take)
     sink = GlobalModelSink(
-        task.initial_model(), task.kinds(), build_rule(one), MemorySpool(), most_norm=one.server.most_norm
+        task.initial_model(),
+        task.kinds(),
+        build_rule(one),
+        MemorySpool(model_layout(task)),
+        most_norm=one.server.most_norm,
     )
     coordinator = RecoverableCoordinator(
         build_scheduler(one, 1),

@@ -71,6 +71,8 @@ def test_clients_and_server_share_the_digits_out() -> None:
         assert len(whole._test) == 360
         rows = np.concatenate([*(client._train.inputs for client in clients), whole._test.inputs])
         assert len(np.unique(rows, axis=0)) == len(np.unique(digits.load_digits()[0], axis=0))
+        other = whole.make_client(silo(seed=1))
+        assert other._train.inputs.tobytes() != clients[0]._train.inputs.tobytes()
 
 
 def test_centralised_training_learns() -> None:
@@ -140,6 +142,25 @@ def test_the_defaults_are_the_set_up_of_the_simulation() -> None:
     config = ClassifierConfig()
     assert (config.hidden, config.learning_rate, config.batch_size, config.proximal) == ((32,), 0.02, 32, 0.0)
     assert isinstance(config.data, DigitsConfig)
+
+
+def test_synthetic_data_are_for_any_number_of_clients_and_can_be_learnt() -> None:
+    whole = task(data={"kind": "synthetic"}, learning_rate=0.1)
+    clients = [whole.make_client(silo(index, clients=10**6)) for index in (*range(300), 999_999)]
+    sizes = np.array([client.samples for client in clients])
+    assert np.median(sizes) == pytest.approx(100, rel=0.1)
+    assert np.log(sizes).std() == pytest.approx(0.5, rel=0.15)
+    mixes = np.array([client._train.one_hot.mean(axis=0) for client in clients])
+    # Each share is Beta(0.1, 0.9) of mean 0.1, and drawing n samples adds p (1 - p) / n.
+    assert mixes.var() == pytest.approx(0.1 * 0.9 / 2, rel=0.1)
+    again = task(data={"kind": "synthetic"}).make_client(silo(7))
+    assert again._train.inputs.tobytes() == clients[7]._train.inputs.tobytes()
+    model = dict(whole.initial_model())
+    for number in range(15):
+        work = [LocalWork(30, 1, stream(0, "work", number, index)) for index in range(40)]
+        trained = [client.train(model, each).tensors for client, each in zip(clients, work, strict=False)]
+        model = {name: np.mean([each[name] for each in trained], axis=0) for name in model}
+    assert whole.evaluate(model)["score"] > 0.8
 
 
 OWN = """

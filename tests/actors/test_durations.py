@@ -126,6 +126,8 @@ def test_nothing_depends_on_the_order_of_questions() -> None:
     assert forwards == backwards
     assert len({piece.compute for piece in forwards.values()}) == 100
     assert durations(1, **EVERYTHING).client(0) != model.client(0)
+    alike = durations()
+    assert len({alike.train(index, 3, 7, 0, 0).compute for index in range(5)}) == 5
 
 
 def test_switching_one_thing_on_leaves_the_others_as_they_were() -> None:

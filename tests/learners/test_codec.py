@@ -146,6 +146,29 @@ def test_a_frame_of_another_update_is_an_error() -> None:
             decode(mixed, LAYOUT)
 
 
+@pytest.mark.parametrize(
+    ("frames", "message"),
+    [
+        ([FRAMES[0], FRAMES[1], FRAMES[1]], "frame 1 came where 2 belongs"),
+        ([FRAMES[0], FRAMES[2]], "frame 2 came where 1 belongs"),
+        (FRAMES[:2], "frame 2 is missing"),
+        ([FRAMES[0], FRAMES[1][:-1], FRAMES[2]], "frame 1 has 1048563 bytes and says 1048564"),
+        ([FRAMES[0], FRAMES[1][:5]], "frame 1 has 5 bytes: not even its own header"),
+        ([FRAMES[0] + FRAMES[1], FRAMES[2]], "it was cut or joined"),
+    ],
+)
+def test_what_is_wrong_with_frames_is_said(frames: list[bytes], message: str) -> None:
+    with pytest.raises(CodecError, match=message):
+        decode(frames, LAYOUT)
+
+
+def test_a_file_that_ends_within_a_frame_says_so() -> None:
+    stream = b"".join(FRAMES)
+    for length in (5, len(FRAMES[0]) + 12, len(stream) - 1):
+        with pytest.raises(CodecError, match="the file ends within a frame"):
+            list(read_frames(io.BytesIO(stream[:length])))
+
+
 def test_no_more_frames_are_asked_for_than_one_too_many() -> None:
     def endless() -> Iterator[bytes]:
         yield from FRAMES

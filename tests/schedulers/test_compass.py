@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import math
-from typing import ClassVar
+from typing import ClassVar, TypeAlias
 
 import numpy as np
 import pytest
@@ -22,7 +22,8 @@ from .compass_oracle import Oracle
 from .federated_suite import FederatedMachine
 from .virtual_clock import Applied, Given, StepTime, VirtualClock
 
-GROUP = tuple[str, int, int, float, float]
+Row: TypeAlias = tuple[float, list[tuple[str, int, int]], list[tuple[str, int, int, float, float]]]
+"""At which time are applied (client, steps, staleness), and given (client, steps, group, T_a, T_max)."""
 
 
 class CompassMachine(FederatedMachine):
@@ -57,7 +58,7 @@ def random_speeds(seed: int, clients: int, spread: float, jitter: float) -> Step
     return lambda client, piece: float(base[int(client)] * max(0.05, 1 + jitter * noise[int(client)][piece]))
 
 
-GOLDEN: list[tuple[float, list[tuple[str, int, int]], list[GROUP]]] = [
+GOLDEN: list[Row] = [
     (100, [("c0", 100, 0)], [("c0", 100, 0, 200, 220)]),
     (150, [("c1", 100, 1)], [("c1", 33, 0, 200, 220)]),
     (200, [("c0", 100, 1), ("c1", 33, 0)], [("c0", 100, 1, 300, 320), ("c1", 66, 1, 300, 320)]),
@@ -70,22 +71,23 @@ GOLDEN: list[tuple[float, list[tuple[str, int, int]], list[GROUP]]] = [
         [("c0", 20, 0), ("c1", 80, 1), ("c2", 30, 2)],
         [("c0", 100, 5, 620, 640), ("c1", 66, 5, 620, 640), ("c2", 25, 5, 620, 640)],
     ),
-    *(
-        (
-            520 + 100 * n,
-            [("c0", 100, 0), ("c1", 66, 0), ("c2", 25, 0)],
-            [(c, q, 5 + n, 620 + 100 * n, 640 + 100 * n) for c, q in (("c0", 100), ("c1", 66), ("c2", 25))],
-        )
-        for n in (1, 2, 3, 4)
-    ),
 ]
-"""At which time are applied (client, steps, staleness), and given (client, steps, group, T_a, T_max)."""
+for now in (620, 720, 820, 920):
+    group = GOLDEN[-1][2][0][2] + 1
+    steady = {"c0": 100, "c1": 66, "c2": 25}
+    GOLDEN.append(
+        (
+            now,
+            [(client, steps, 0) for client, steps in steady.items()],
+            [(client, steps, group, now + 100, now + 120) for client, steps in steady.items()],
+        )
+    )
 
 
 class Watched(VirtualClock):
     """Writes down which group each assignment is in."""
 
-    rows: list[tuple[float, list[tuple[str, int, int]], list[GROUP]]]
+    rows: list[Row]
 
     def tell(self, event: Event) -> list[Command]:
         if not hasattr(self, "rows"):

@@ -70,18 +70,20 @@ def test_krum_is_that_of_a_loop_over_all_pairs(seed: int, faulty: int, more: int
 
 
 def test_krum_takes_the_earlier_of_equals() -> None:
-    updates = [{"b": np.array(value)} for value in (1.0, 0.0, 1.0, 0.0)]
-    assert combined(Krum(0), updates, 0.25)["b"] == 1.0
+    # 1 and -1 have the same score, 3 and -3 a larger one.
+    updates = [{"b": np.array(value)} for value in [-3.0, 1.0, 3.0, -1.0] * 16]
+    for keep, expected in ((1, 1.0), (2, 0.0), (3, 1 / 3), (8, 0.0)):
+        assert combined(Krum(0, keep), updates, 1 / 64)["b"] == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("average", ROBUST)
-@pytest.mark.parametrize("attack", [1e6, -1e30, 1e200])
+@pytest.mark.parametrize("attack", [1e6, -1e30, 1e200, 1.5e308])
 def test_liars_move_the_mean_and_not_these(average: Median | TrimmedMean | Krum, attack: float) -> None:
     rng = np.random.default_rng(4)
     honest = [{"a": rng.normal(1.0, 0.1, size=(3, 2)), "b": np.array(1.0)} for _ in range(7)]
     liars = [{"a": np.full((3, 2), attack), "b": np.array(attack)} for _ in range(2)]
     updates = [*honest[:3], liars[0], *honest[3:], liars[1]]
-    assert abs(np.mean([update["a"] for update in updates])) > 1e5
+    assert abs(sum(float(update["b"]) / len(updates) for update in updates)) > 1e5
     found = combined(average, updates, 1.0 / len(updates))
     assert all(np.abs(array - 1.0).max() < 0.5 for array in found.values())
 

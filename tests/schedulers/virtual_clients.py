@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Callable
 from itertools import count
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from isogon.schedulers.events import (
     Arrived,
@@ -52,13 +52,14 @@ class VirtualClients:
         wait: Callable[[Assign], float] = lambda assign: 0.0,
     ) -> None:
         self.scheduler = scheduler
-        self.seconds = seconds
+        self.seconds = dict(seconds)
         self.wait = wait
         self.given: list[Given] = []
-        self.commits: list[tuple[float, list[tuple[str, float, int]]]] = []
+        self.commits: list[tuple[float, list[tuple[str, Any, int]]]] = []
         self.drops: list[tuple[float, str, str]] = []
         self.version = 0
         self._versions: dict[Token, int] = {}
+        self._dropped: set[Token] = set()
         self._order = count()
         self._heap: list[tuple[float, int, Event]] = []
         for worker in seconds:
@@ -82,6 +83,8 @@ class VirtualClients:
     def _tell(self, event: Event) -> None:
         if isinstance(event, Published):
             self.version = event.version
+        if isinstance(event, Arrived) and event.token in self._dropped:
+            return
         for command in self.scheduler.handle(event):
             self._carry_out(command, event.time)
         self.scheduler.check_valid()
@@ -100,6 +103,7 @@ class VirtualClients:
                 self.commits.append((now, entries))
                 self._tell(Published(now, self.version + 1))
             case Drop():
+                self._dropped.add(command.token)
                 self.drops.append((now, command.token.worker, command.reason))
             case WakeAt():
                 self.at(Tick(command.time))
