@@ -83,6 +83,7 @@ class Result:
     Attributes:
         token, worker, amount, version, samples: as it arrived.
         time: of the arrival, in run seconds.
+        wait: seconds that passed beside the client's computation, on the link or in a queue.
     """
 
     token: Token
@@ -91,6 +92,7 @@ class Result:
     version: int
     samples: int
     time: float
+    wait: float
 
     def state_dict(self) -> dict[str, Any]:
         """JSON values."""
@@ -101,6 +103,7 @@ class Result:
             "version": self.version,
             "samples": self.samples,
             "time": self.time,
+            "wait": self.wait,
         }
 
     @classmethod

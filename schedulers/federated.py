@@ -348,8 +348,10 @@ class FederatedScheduler:
             self._begin_next(client, piece)
             self._out.append(Commit(((token, float(client.samples)),)))
             return
-        client.speed.observe(event.time - piece.begun, event.amount, event.compute_seconds, event.link_seconds)
-        result = Result(token, client.name, event.amount, event.version, event.samples, event.time)
+        elapsed = event.time - piece.begun
+        client.speed.observe(elapsed, event.amount, event.compute_seconds, event.link_seconds)
+        wait = max(elapsed - event.compute_seconds, 0.0)
+        result = Result(token, client.name, event.amount, event.version, event.samples, event.time, wait)
         self.waiting[token] = result
         self._untold.append((result, piece))
 

@@ -219,7 +219,7 @@ class FederatedMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.ended or self.waiting)
     @rule(data=st.data(), step=STEPS)
     def an_answer_comes_a_second_time(self, data: st.DataObject, step: float) -> None:
-        self.time += step
+        self.time_passes(step)
         token = data.draw(st.sampled_from(sorted(self.ended | set(self.waiting))))
         before = set(self.waiting)
         self.tell_alone(Arrived(self.time, token.worker, token, 1, 5, 10, 8, 0.5, 0.1))
@@ -227,7 +227,7 @@ class FederatedMachine(RuleBasedStateMachine):
 
     @rule(client=st.sampled_from([*CLIENTS, "stranger"]), step=STEPS)
     def a_stranger_speaks(self, client: str, step: float) -> None:
-        self.time += step
+        self.time_passes(step)
         token = Token(self.attempt + 1, client, self.highest + 1)
         commands = self.tell_alone(Arrived(self.time, client, token, 1, 5, 10, 8, 0.5, 0.1))
         assert token in [command.token for command in commands if isinstance(command, Drop)]
