@@ -10,7 +10,7 @@ from collections.abc import Callable
 import numpy as np
 
 from isogon.schedulers import Compass
-from isogon.schedulers.events import Arrived, Assign, Commit, Event, Joined, Published, Tick, WakeAt
+from isogon.schedulers.events import Arrived, Assign, Commit, Event, Joined, Published, Tick, Token, WakeAt
 from isogon.schedulers.federated import FederatedScheduler
 
 
@@ -32,7 +32,7 @@ class Run:
         self._random = np.random.default_rng(seed)
         self._names = [f"client-{index}" for index in range(clients)]
         self._seconds = dict(zip(self._names, np.maximum(self._random.exponential(size=clients), 0.05), strict=True))
-        self._answers: list[tuple[float, int, Assign]] = []
+        self._answers: list[tuple[float, int, str, int, int]] = []
         self._noise: list[float] = []
         self._wake = math.inf
         self._version = 0
@@ -50,11 +50,9 @@ class Run:
         """Go on until so many assignments were made in all."""
         while self.assignments < assignments:
             if self._answers[0][0] < self._wake:
-                self.now, _, assign = heapq.heappop(self._answers)
-                took = 1e-3 * assign.amount
-                self._tell(
-                    Arrived(self.now, assign.worker, assign.token, assign.version, assign.amount, 100, 4096, took, 1e-3)
-                )
+                self.now, sequence, name, amount, version = heapq.heappop(self._answers)
+                token = Token(1, name, sequence)
+                self._tell(Arrived(self.now, name, token, version, amount, 100, 4096, 1e-3 * amount, 1e-3))
             else:
                 self.now, self._wake = self._wake, math.inf
                 self._tell(Tick(self.now))
@@ -68,7 +66,8 @@ class Run:
             if isinstance(command, Assign):
                 self.assignments += 1
                 seconds = command.amount * self._seconds[command.worker] * self._draw()
-                heapq.heappush(self._answers, (event.time + seconds, command.token.sequence, command))
+                answer = (event.time + seconds, command.token.sequence, command.worker, command.amount, command.version)
+                heapq.heappush(self._answers, answer)
             elif isinstance(command, Commit):
                 train = True
             elif isinstance(command, WakeAt):

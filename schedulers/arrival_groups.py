@@ -5,10 +5,11 @@ from __future__ import annotations
 import heapq
 import math
 from bisect import bisect_left, insort
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from .clients import Result
 from .events import Token
 from .speed import Speed
 
@@ -24,7 +25,6 @@ class Group:
         latest: T_max; after it nobody is waited for.
         working: members that have not arrived, in the order of joining.
         arrived: results of those that have, in the order of arrival.
-        paces: seconds that each member takes for the most steps there are.
         back: when the fastest member would be back with the most steps, did it leave at ``latest``.
     """
 
@@ -33,21 +33,24 @@ class Group:
     expected: float
     latest: float
     working: dict[str, None] = field(default_factory=dict)
-    arrived: dict[str, Token] = field(default_factory=dict)
-    paces: dict[str, float] = field(default_factory=dict)
+    arrived: dict[str, Result] = field(default_factory=dict)
     back: float = math.nan
     _by_pace: list[tuple[float, str]] = field(default_factory=list)
 
     def set_pace(self, name: str, pace: float) -> None:
-        """A member is this fast."""
-        self.paces[name] = pace
+        """A member is this fast now: it takes so many seconds for the most steps there are."""
         heapq.heappush(self._by_pace, (pace, name))
 
-    def fastest(self) -> float:
-        """The least of the paces. What the heap holds of before is thrown away when it comes to the top."""
-        while self.paces.get(self._by_pace[0][1]) != self._by_pace[0][0]:
-            heapq.heappop(self._by_pace)
-        return self._by_pace[0][0]
+    def fastest(self, pace_of: Callable[[str], float]) -> float:
+        """The least of the members' paces. What the heap holds of before is mended when it comes to the top."""
+        while True:
+            pace, name = self._by_pace[0]
+            if name not in self.working and name not in self.arrived:
+                heapq.heappop(self._by_pace)
+            elif (now := pace_of(name)) != pace:
+                heapq.heapreplace(self._by_pace, (now, name))
+            else:
+                return pace
 
     def state_dict(self) -> dict[str, Any]:
         """JSON values."""
@@ -57,17 +60,16 @@ class Group:
             "expected": self.expected,
             "latest": self.latest,
             "working": list(self.working),
-            "arrived": {name: str(token) for name, token in self.arrived.items()},
-            "paces": dict(self.paces),
+            "arrived": [str(result.token) for result in self.arrived.values()],
         }
 
     @classmethod
-    def of(cls, state: Mapping[str, Any]) -> Group:
-        """The inverse of `state_dict`."""
-        arrived = {name: Token.parse(text) for name, text in state["arrived"].items()}
-        group = cls(**{**state, "working": dict.fromkeys(state["working"]), "arrived": arrived, "paces": {}})
-        for name, pace in state["paces"].items():
-            group.set_pace(name, pace)
+    def of(cls, state: Mapping[str, Any], waiting: Mapping[Token, Result], pace_of: Callable[[str], float]) -> Group:
+        """The inverse of `state_dict`, given the results that wait and the members' paces."""
+        arrived = {token.worker: waiting[token] for token in map(Token.parse, state["arrived"])}
+        group = cls(**{**state, "working": dict.fromkeys(state["working"]), "arrived": arrived})
+        for name in (*group.working, *arrived):
+            group.set_pace(name, pace_of(name))
         return group
 
 
@@ -76,9 +78,13 @@ class OpenGroups:
 
     They are kept in the order of ``expected`` and of ``back``, so that either question looks at a few of them only,
     however many there are.
+
+    Args:
+        pace_of: seconds that a client takes for the most steps there are, by its name.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, pace_of: Callable[[str], float]) -> None:
+        self._pace_of = pace_of
         self._groups: dict[int, Group] = {}
         self._by_expected: list[tuple[float, int]] = []
         self._by_back: list[tuple[float, int]] = []
@@ -88,7 +94,7 @@ class OpenGroups:
 
     def put(self, group: Group) -> None:
         """Open a group with members, or take in that its members, their paces or its latest time are others now."""
-        back = group.latest + group.fastest()
+        back = group.latest + group.fastest(self._pace_of)
         if group.number not in self._groups:
             self._groups[group.number] = group
             insort(self._by_expected, (group.expected, group.number))
@@ -136,7 +142,7 @@ class OpenGroups:
         """Assert that both orders hold every group, by what it is now."""
         assert self._by_expected == sorted((group.expected, number) for number, group in self._groups.items())
         assert self._by_back == sorted((group.back, number) for number, group in self._groups.items())
-        assert all(group.working and group.back == group.latest + group.fastest() for group in self)
+        assert all(group.working and group.back == group.latest + group.fastest(self._pace_of) for group in self)
 
 
 def _first_beyond(times: list[tuple[float, int]], speed: Speed, now: float, q_max: int) -> int:

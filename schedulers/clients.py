@@ -44,8 +44,9 @@ class Piece:
 
     Attributes:
         token, kind, amount, version: as assigned.
-        begun: when it was handed out, in run seconds.
+        begun: when it was handed out, or, where that is later, when the piece before it was answered; in run seconds.
         deadline: when it is given up; infinite where it never is.
+        note: what the policy wrote on it.
     """
 
     token: Token
@@ -54,6 +55,7 @@ class Piece:
     version: int
     begun: float
     deadline: float = math.inf
+    note: int | None = None
 
     def state_dict(self) -> dict[str, Any]:
         """JSON values."""
@@ -64,6 +66,7 @@ class Piece:
             "version": self.version,
             "begun": self.begun,
             "deadline": self.deadline if self.deadline < math.inf else None,
+            "note": self.note,
         }
 
     @classmethod
@@ -120,10 +123,9 @@ class Client:
         present: whether it is there. One that left keeps its place in the books, and its weight.
         silent: whether it was given up; it is present then, as far as anybody knows.
         failures: pieces of work in a row that failed.
-        answered: when it last answered, in run seconds: a piece that was handed out before is begun then.
         speed: what is known of it.
-        pieces: work in hand, by token.
-        training: the piece among them that is training.
+        training: the training that it has in hand.
+        evaluations: the evaluations that it has in hand.
     """
 
     name: str
@@ -132,10 +134,14 @@ class Client:
     present: bool = True
     silent: bool = False
     failures: int = 0
-    answered: float = 0.0
     speed: Speed = field(default_factory=Speed)
-    pieces: dict[Token, Piece] = field(default_factory=dict)
     training: Piece | None = None
+    evaluations: dict[Token, Piece] = field(default_factory=dict)
+
+    @property
+    def pieces(self) -> dict[Token, Piece]:
+        """All that it has in hand."""
+        return ({self.training.token: self.training} if self.training else {}) | self.evaluations
 
     @property
     def free(self) -> bool:
@@ -151,14 +157,15 @@ class Client:
             "present": self.present,
             "silent": self.silent,
             "failures": self.failures,
-            "answered": self.answered,
             "speed": self.speed.state_dict(),
-            "pieces": [piece.state_dict() for piece in self.pieces.values()],
+            "training": self.training.state_dict() if self.training else None,
+            "evaluations": [piece.state_dict() for piece in self.evaluations.values()],
         }
 
     @classmethod
     def of(cls, state: Mapping[str, Any], speed: SpeedOptions) -> Client:
         """The inverse of `state_dict`; how speeds are estimated is told, not stored."""
-        pieces = {piece.token: piece for piece in map(Piece.of, state["pieces"])}
-        training = next((piece for piece in pieces.values() if piece.kind == "train"), None)
-        return cls(**{**state, "speed": Speed.of(state["speed"], speed), "pieces": pieces}, training=training)
+        training = None if state["training"] is None else Piece.of(state["training"])
+        evaluations = {piece.token: piece for piece in map(Piece.of, state["evaluations"])}
+        made = {"speed": Speed.of(state["speed"], speed), "training": training, "evaluations": evaluations}
+        return cls(**{**state, **made})

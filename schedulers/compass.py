@@ -101,44 +101,43 @@ class Compass(FederatedScheduler):
         super().__init__(attempt, speed=speed, silence=silence, most_failures=most_failures)
         self.options = options
         self.groups: dict[int, Group] = {}
-        self._open = OpenGroups()
+        self._open = OpenGroups(self._pace_of)
         self._made = 0
-        self._member: dict[str, int] = {}
         self._latest: list[tuple[float, int]] = []
         self._complete: dict[int, None] = {}
-        self._late: dict[Token, None] = {}
-        self._idle: dict[str, None] = {}
+        self._late: list[Result] = []
+        self._idle: dict[str, Client] = {}
 
     def on_ready(self, client: Client) -> None:
         """A client is idle: it joins or makes a group, or, of unknown speed, does q_max steps in none."""
         # One that began anew while its result waits in a group is given work with the group.
-        if client.name not in self._member:
-            self._idle[client.name] = None
+        if not any(client.name in group.arrived for group in self.groups.values()):
+            self._idle[client.name] = client
 
     def on_result(self, client: Client, result: Result, piece: Piece) -> None:
         """Apply a client's first result alone; gather any other, or, where its group waited long enough, keep it."""
-        number = self._member.get(client.name)
-        if number is None:
-            self._idle[client.name] = None
-            self.commit([(result, self._weight(result))])
+        if piece.note is None:
+            self._idle[client.name] = client
+            self.commit([(result, self._weight(result, client))])
             return
-        group = self.groups.get(number)
+        group = self.groups.get(piece.note)
         if group is None or self.now > group.latest:
-            self._leave_group(client)
-            self._late[result.token] = None
-            self._idle[client.name] = None
-            return
-        del group.working[client.name]
-        group.arrived[client.name] = result.token
-        group.set_pace(client.name, self._pace(client))
-        self._members_changed(group)
+            self._late.append(result)
+            self._idle[client.name] = client
+        else:
+            group.arrived[client.name] = result
+            group.set_pace(client.name, self._pace(client))
+        if group is not None:
+            del group.working[client.name]
+            self._members_changed(group)
 
     def on_lost(self, client: Client, piece: Piece | None) -> None:
         """Nobody waits for the client any more."""
-        # Without a piece its result is there already, in a group or on the way to it.
-        if piece is not None:
-            self._leave_group(client)
         self._idle.pop(client.name, None)
+        group = None if piece is None or piece.note is None else self.groups.get(piece.note)
+        if group is not None:
+            del group.working[client.name]
+            self._members_changed(group)
 
     def on_published(self) -> None:
         """Whoever waited for the new version is given work."""
@@ -158,35 +157,30 @@ class Compass(FederatedScheduler):
     def on_closing(self) -> None:
         """What waits in groups and what was late is applied."""
         if self.waiting:
-            self.commit(self._weighted(self.waiting))
-        self.groups, self._open, self._member, self._complete, self._late = {}, OpenGroups(), {}, {}, {}
+            self.commit(self._weighted(self.waiting.values()))
+        self.groups, self._open, self._complete, self._late = {}, OpenGroups(self._pace_of), {}, []
 
     # Groups.
 
     def _give_to_idle(self) -> None:
-        clients = [self.clients[name] for name in self._idle]
+        clients = [client for client in self._idle.values() if client.free]
         self._idle = {}
         if len(clients) > 1:
             clients.sort(key=self._pace)
+        options, now = self.options, self.now
         for client in clients:
-            if not client.free or client.name in self._member:
+            if not client.speed.known:
+                self.give(client, options.q_max)
                 continue
-            if client.speed.known:
-                self.give(client, self._join(client) or self._make(client))
-            else:
-                self.give(client, self.options.q_max)
+            found = self._open.to_join(client.speed, now, options.q_min, options.q_max)
+            group, steps = self._make_group(client) if found is None else found
+            group.working[client.name] = None
+            group.set_pace(client.name, self._pace(client))
+            self._open.put(group)
+            self.give(client, steps, note=group.number)
 
-    def _join(self, client: Client) -> int | None:
-        """Put the client into the open group for which it does most; the steps, or None where none fits it."""
-        found = self._open.to_join(client.speed, self.now, self.options.q_min, self.options.q_max)
-        if found is None:
-            return None
-        group, steps = found
-        self._add(group, client)
-        return steps
-
-    def _make(self, client: Client) -> int:
-        """Make a group for the client; the steps."""
+    def _make_group(self, client: Client) -> tuple[Group, int]:
+        """A new group for the client, not open yet, and its steps."""
         options, now = self.options, self.now
         followed = self._open.to_follow(client.speed, now, options.q_max)
         steps = options.q_max if followed is None else max(followed, options.q_min)
@@ -195,14 +189,7 @@ class Compass(FederatedScheduler):
         self._made += 1
         self.groups[group.number] = group
         self._wait_until(group, now + duration * options.latest_time_factor)
-        self._add(group, client)
-        return steps
-
-    def _add(self, group: Group, client: Client) -> None:
-        self._member[client.name] = group.number
-        group.working[client.name] = None
-        group.set_pace(client.name, self._pace(client))
-        self._open.put(group)
+        return group, steps
 
     def _wait_until(self, group: Group, latest: float) -> None:
         group.latest = latest
@@ -227,13 +214,6 @@ class Compass(FederatedScheduler):
             else:
                 del self.groups[number]
 
-    def _leave_group(self, client: Client) -> None:
-        number = self._member.pop(client.name, None)
-        group = None if number is None else self.groups.get(number)
-        if group is not None:
-            del group.working[client.name], group.paces[client.name]
-            self._members_changed(group)
-
     def _members_changed(self, group: Group) -> None:
         """Where nobody works in it any more the group is complete, or, where nobody arrived either, forgotten."""
         if group.working:
@@ -248,25 +228,27 @@ class Compass(FederatedScheduler):
 
     def _apply(self, group: Group) -> None:
         for name in group.arrived:
-            del self._member[name]
-            self._idle[name] = None
-        late, self._late = self._late, {}
+            self._idle[name] = self.clients[name]
+        late, self._late = self._late, []
         self.commit(self._weighted([*late, *group.arrived.values()]))
 
     def _pace(self, client: Client) -> float:
         """Seconds that it takes for q_max steps; a client of which nothing is known is the fastest."""
         return client.speed.duration(self.options.q_max)
 
+    def _pace_of(self, name: str) -> float:
+        return self.clients[name].speed.duration(self.options.q_max)
+
     # Weights.
 
-    def _weight(self, result: Result) -> float:
+    def _weight(self, result: Result, client: Client) -> float:
         options = self.options
         by_samples = options.weights == "samples"
-        share = self.share_of(self.clients[result.worker]) if by_samples else 1.0 / len(self.clients)
+        share = self.share_of(client) if by_samples else 1.0 / len(self.clients)
         return options.alpha * options.staleness(self.staleness_of(result.version)) * share
 
-    def _weighted(self, tokens: Iterable[Token]) -> list[tuple[Result, float]]:
-        entries = [(result, self._weight(result)) for result in map(self.waiting.__getitem__, tokens)]
+    def _weighted(self, results: Iterable[Result]) -> list[tuple[Result, float]]:
+        entries = [(result, self._weight(result, self.clients[result.worker])) for result in results]
         if not self.options.step_normalised:
             return entries
         total = math.fsum(weight for _, weight in entries)
@@ -280,46 +262,43 @@ class Compass(FederatedScheduler):
         return {
             "made": self._made,
             "groups": [group.state_dict() for group in self.groups.values()],
-            "member": dict(self._member),
             "complete": list(self._complete),
-            "late": [str(token) for token in self._late],
+            "late": [str(result.token) for result in self._late],
             "idle": list(self._idle),
         }
 
     def load_extra_state(self, state: Mapping[str, Any]) -> None:
         """The inverse of `extra_state`."""
         self._made = state["made"]
-        self.groups = {group.number: group for group in map(Group.of, state["groups"])}
+        groups = [Group.of(entry, self.waiting, self._pace_of) for entry in state["groups"]]
+        self.groups = {group.number: group for group in groups}
         self._complete = dict.fromkeys(state["complete"])
-        self._open = OpenGroups()
+        self._open = OpenGroups(self._pace_of)
         for group in self.groups.values():
             if group.number not in self._complete:
                 self._open.put(group)
         self._latest = sorted((group.latest, group.number) for group in self.groups.values())
-        self._member = dict(state["member"])
-        self._late = dict.fromkeys(map(Token.parse, state["late"]))
-        self._idle = dict.fromkeys(state["idle"])
+        self._late = [self.waiting[Token.parse(text)] for text in state["late"]]
+        self._idle = {name: self.clients[name] for name in state["idle"]}
 
     def check_valid(self) -> None:
         """Also: a client is in one group at most, a result waits in one place, T_a <= T_max."""
         super().check_valid()
-        untold = {result.token for result, _ in self._untold}
-        gathered = [token for group in self.groups.values() for token in group.arrived.values()]
-        places = [*gathered, *self._late, *untold]
-        assert len(places) == len(set(places)), "a result waits in two places"
-        assert set(places) == set(self.waiting), "a result waits nowhere"
-        members = [(name, g.number) for g in self.groups.values() for name in (*g.working, *g.arrived)]
-        assert len({name for name, _ in members}) == len(members), "a client is in two groups"
-        assert all(self._member[name] == number for name, number in members)
-        stragglers = [name for name, number in self._member.items() if number not in self.groups]
-        on_the_way = {token.worker for token in untold}
-        for name in [*stragglers, *(name for group in self.groups.values() for name in group.working)]:
-            assert self.clients[name].training or name in on_the_way, f"{name} is waited for and has no work"
+        gathered = [result for group in self.groups.values() for result in group.arrived.values()]
+        places = [result.token for result in [*gathered, *self._late, *(result for result, _ in self._untold)]]
+        assert sorted(places) == sorted(self.waiting), "a result waits in two places, or nowhere"
+        pieces = [client.training for client in self.clients.values() if client.training]
+        pieces += [piece for _, piece in self._untold]
+        expected = {(piece.token.worker, piece.note) for piece in pieces if piece.note in self.groups}
+        working = {(name, group.number) for group in self.groups.values() for name in group.working}
+        assert working == expected, "a group waits for others than work for it"
+        members = [name for group in self.groups.values() for name in (*group.working, *group.arrived)]
+        assert len(members) == len(set(members)), "a client is in two groups"
         for group in self.groups.values():
             assert group.working or group.arrived, f"group {group.number} is empty"
-            assert group.begun <= group.expected <= group.latest
-            assert group.paces == {n: self._pace(self.clients[n]) for n in (*group.working, *group.arrived)}
-            assert group.fastest() == min(group.paces.values())
             assert group.working or group.number in self._complete, f"group {group.number} is complete and waits"
+            assert group.begun <= group.expected <= group.latest
+            paces = [self._pace_of(name) for name in (*group.working, *group.arrived)]
+            assert group.fastest(self._pace_of) == min(paces)
         assert {g.number for g in self._open} == self.groups.keys() - self._complete.keys(), "a group is not open"
         self._open.check_valid()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any, Literal, Protocol, TypeAlias
+from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
 
 WorkKind: TypeAlias = Literal["rollout", "train", "evaluate"]
 """What a worker is asked to do. It fixes the unit of an amount: environment steps for a rollout, local steps (optimiser
@@ -17,8 +17,7 @@ updates) for training, episodes for an evaluation (or passes over the worker's o
 """
 
 
-@dataclass(frozen=True, order=True, slots=True)
-class Token:
+class Token(NamedTuple):
     """The name of one piece of work: the run's attempt, the worker, and the how-manieth piece the run handed out."""
 
     attempt: int

@@ -133,17 +133,20 @@ class FederatedScheduler:
 
     # What a subclass calls.
 
-    def give(self, client: Client, amount: int, *, rate_scale: float = 1.0) -> Piece:
+    def give(self, client: Client, amount: int, *, rate_scale: float = 1.0, note: int | None = None) -> Piece:
         """Hand out training, with the newest version.
 
         Args:
             client: a free one.
             amount: local steps, at least 1.
             rate_scale: multiplies the client's own learning rate.
+            note: stays with the piece, for the policy.
         """
         assert client.free, f"{client.name} is given work and is not free"
         assert self.ready, f"{client.name} is given work while a version is awaited"
-        return self._hand_out(client, "train", amount, rate_scale)
+        piece = client.training = self._hand_out(client, "train", amount, rate_scale)
+        piece.note = note
+        return piece
 
     def commit(self, entries: Iterable[tuple[Result, float]]) -> None:
         """Apply results that wait, each with its weight; in token order, so that sums do not hang on arrival."""
@@ -291,9 +294,8 @@ class FederatedScheduler:
         assert all(sequence < self._sequence for sequence in sequences), "a piece is numbered that was not handed out"
         assert all(piece.token.worker == name for name, piece in pieces)
         for client in self.clients.values():
-            assert [p for p in client.pieces.values() if p.kind == "train"] == (
-                [client.training] * bool(client.training)
-            )
+            assert client.training is None or client.training.kind == "train"
+            assert all(piece.kind == "evaluate" for piece in client.evaluations.values())
             assert not (client.pieces and (client.silent or not client.present)), f"{client.name} is gone and has work"
         assert not (self._untold and self.ready), "a result is kept from the policy"
         assert self.total_samples == sum(client.samples for client in self.clients.values())
@@ -338,23 +340,25 @@ class FederatedScheduler:
 
     def _end_pieces(self, client: Client, reason: str) -> None:
         self._out += [Drop(token, reason) for token in client.pieces]
-        piece, client.training, client.pieces = client.training, None, {}
+        piece, client.training, client.evaluations = client.training, None, {}
         self.on_lost(client, piece)
 
     def _take_piece(self, token: Token) -> tuple[Client | None, Piece | None]:
         """The client that the token names and what it has in hand by it, which it has in hand no longer."""
         client = self.clients.get(token.worker)
-        piece = client.pieces.pop(token, None) if client is not None else None
-        if client is not None and piece is not None and piece is client.training:
-            client.training = None
+        if client is None:
+            return None, None
+        piece = client.training
+        if piece is None or piece.token != token:
+            return client, client.evaluations.pop(token, None)
+        client.training = None
         return client, piece
 
     def _handle_arrived(self, event: Arrived) -> None:
         token = event.token
         if token in self.waiting:
             return
-        client = self.clients.get(token.worker)
-        piece = None if client is None else client.pieces.get(token)
+        client, piece = self._take_piece(token)
         if client is None or piece is None:
             self._out.append(Drop(token, "not in hand: it was never handed out or has ended already"))
             if client is not None and client.silent and client.present:
@@ -362,37 +366,44 @@ class FederatedScheduler:
                 self._unready[client.name] = None
             return
         if event.amount < 1 or event.version != piece.version:
-            self._handle_failed(
-                token, f"unfit: {event.amount} steps from version {event.version}, asked were some from {piece.version}"
-            )
+            reason = f"{event.amount} steps from version {event.version} came of {piece.amount} from {piece.version}"
+            self._end_as_failed(client, piece, reason)
             return
-        self._take_piece(token)
-        begun, client.answered, client.failures = max(piece.begun, client.answered), event.time, 0
+        client.failures = 0
         if piece.kind == "evaluate":
+            self._begin_next(client, piece)
             self._out.append(Commit(((token, float(client.samples)),)))
             return
-        client.speed.observe(event.time - begun, event.amount, event.compute_seconds, event.link_seconds)
-        wait = max(event.time - begun - event.compute_seconds, 0.0)
+        elapsed = event.time - piece.begun
+        client.speed.observe(elapsed, event.amount, event.compute_seconds, event.link_seconds)
+        wait = max(elapsed - event.compute_seconds, 0.0)
         result = Result(token, client.name, event.amount, event.version, event.samples, event.time, wait)
         self.waiting[token] = result
         self._untold.append((result, piece))
 
     def _handle_failed(self, token: Token, reason: str) -> None:
         client, piece = self._take_piece(token)
-        if client is None or piece is None:
-            return
-        client.answered = self.now
-        self._out.append(Drop(token, reason))
+        if client is not None and piece is not None:
+            self._end_as_failed(client, piece, reason)
+
+    def _end_as_failed(self, client: Client, piece: Piece, reason: str) -> None:
+        self._out.append(Drop(piece.token, reason))
         if piece.kind == "evaluate":
+            self._begin_next(client, piece)
             return
         client.failures += 1
         if client.failures < self._most_failures:
             self._unready[client.name] = None
         else:
             client.silent = True
-            self._out += [Drop(other, f"given up: {client.name} fails again and again") for other in client.pieces]
-            client.pieces = {}
+            self._out += [Drop(other, f"given up: {client.name} fails again and again") for other in client.evaluations]
+            client.evaluations = {}
         self.on_lost(client, piece)
+
+    def _begin_next(self, client: Client, before: Piece) -> None:
+        """A client does its pieces in order: training that was handed out after this evaluation begins now."""
+        if client.training is not None and client.training.token.sequence > before.token.sequence:
+            client.training.begun = self.now
 
     def _handle_published(self, event: Published) -> None:
         self.version, self._oldest_next = event.version, event.version + 1
@@ -414,7 +425,8 @@ class FederatedScheduler:
     def _handle_demand(self, amount: int) -> None:
         for client in self.clients.values():
             if client.present and not client.silent:
-                self._hand_out(client, "evaluate", amount, 1.0)
+                piece = self._hand_out(client, "evaluate", amount, 1.0)
+                client.evaluations[piece.token] = piece
 
     def _handle_closing(self) -> None:
         if self.ready:
@@ -422,7 +434,7 @@ class FederatedScheduler:
         self._closed = True
         for client in self.clients.values():
             self._out += [Drop(token, "the run ends") for token in client.pieces]
-            client.training, client.pieces = None, {}
+            client.training, client.evaluations = None, {}
         for result in list(self.waiting.values()):
             self.drop(result, "the run ends")
         self._untold.clear()
@@ -437,9 +449,6 @@ class FederatedScheduler:
         if self._silence is not None:
             piece.deadline = self._deadline_of(client, piece, self._silence)
             heapq.heappush(self._deadlines, (piece.deadline, token))
-        client.pieces[token] = piece
-        if kind == "train":
-            client.training = piece
         self._out.append(Assign(client.name, token, kind, amount, self.version, rate_scale))
         return piece
 

@@ -49,12 +49,14 @@ class Speed:
         link: seconds of the link for each piece; 0 where it is not estimated apart.
     """
 
+    __slots__ = ("_last", "known", "link", "options", "step")
+
     def __init__(self, options: SpeedOptions = FEDCOMPASS_SPEED) -> None:
         self.options = options
         self.known = False
         self.step = 0.0
         self.link = 0.0
-        self._last: list[tuple[float, float]] = []
+        self._last: tuple[tuple[float, float], ...] = ()
 
     def observe(self, elapsed: float, amount: int, compute: float, link: float) -> None:
         """Take in a piece of work.
@@ -68,7 +70,7 @@ class Speed:
         whole = max(elapsed, 0.0) / amount
         seen = (max(compute, 0.0) / amount, max(link, 0.0)) if self.options.separate_link else (whole, 0.0)
         if self.options.median_of:
-            self._last = [*self._last, seen][-self.options.median_of :]
+            self._last = (*self._last, seen)[-self.options.median_of :]
             step, way = (statistics.median(values) for values in zip(*self._last, strict=True))
         elif self.known:
             new, old = self.options.momentum, 1.0 - self.options.momentum
@@ -99,5 +101,5 @@ class Speed:
         """The inverse of `state_dict`."""
         speed = cls(options)
         speed.known, speed.step, speed.link = state["known"], state["step"], state["link"]
-        speed._last = [(step, link) for step, link in state["last"]]
+        speed._last = tuple((step, link) for step, link in state["last"])
         return speed

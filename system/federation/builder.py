@@ -68,9 +68,10 @@ def model_layout(task: FederatedTask) -> Layout:
 
 
 def silos(config: FederationConfig) -> list[Silo]:
-    """All clients, in order."""
+    """The clients that take part, in order. Who does not keeps its number, and its data."""
     names = config.client_names()
-    return [Silo(name, index, len(names), config.seed) for index, name in enumerate(names)]
+    everybody = [Silo(name, index, len(names), config.seed) for index, name in enumerate(names)]
+    return [silo for silo in everybody if config.participants is None or silo.name in config.participants]
 
 
 def make_worker(task: FederatedTask, silo: Silo, seconds_per_step: float | None) -> ClientWorker:
@@ -105,7 +106,7 @@ def build_pool(config: FederationConfig, task: FederatedTask, clock: Callable[[]
             setting="clients.label_selector",
         )
         for group in config.clients
-        for names in _batches(group.names(), group.per_process)
+        for names in _batches([name for name in group.names() if name in makers], group.per_process)
     ]
     return RayPool(hosts, clock=clock, failures="tell")
 

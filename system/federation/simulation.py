@@ -16,7 +16,7 @@ from typing import Any
 from ..callbacks import Callback, Progress
 from ..metrics.exporters import NullExporter
 from ..metrics.recorder import MetricsRecorder
-from .builder import build_rule, build_scheduler, build_task, build_virtual_pool, model_layout
+from .builder import build_rule, build_scheduler, build_task, build_virtual_pool, model_layout, silos
 from .config import FederationConfig, SimulationConfig, as_one_run
 from .model_sink import GlobalModelSink
 from .monitor import ClientLabels, FederationMonitor
@@ -136,7 +136,7 @@ def simulate_run(config: FederationConfig, key: RunKey, *, keep_spans: bool = Fa
         server.close()
     finally:
         pool.close()
-    clients = len(one.client_names())
+    clients = len(silos(one))
     return SimulatedRun(
         key=key,
         target_seconds=server.standing.target_seconds,
