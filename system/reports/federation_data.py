@@ -17,10 +17,7 @@ from ..metrics.recorder import FEDERATION_STEPS
 from ..runs.attempts import Attempt
 from ..runs.directory import RunDirectory, RunDirectoryDamaged, RunDirectoryMissing
 from .curves import Curve, number
-from .run_data import State, state_of
-
-_TELLING = "strategy"
-"""A key that every federation's config has and no training run's."""
+from .run_data import FEDERATION_KEY, State, state_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,16 +63,6 @@ class FederationRun:
         )
 
 
-def is_federation(run_dir: Path) -> bool:
-    """Whether a run directory is a federation's.
-
-    Raises:
-        RunDirectoryMissing: it is no run directory.
-        RunDirectoryDamaged: its config cannot be read.
-    """
-    return _TELLING in RunDirectory.open(run_dir).read_config()
-
-
 def read_federation(path: Path) -> FederationRun:
     """Read a federation's run directory. What of it is damaged is left out, and the notes say so.
 
@@ -85,8 +72,10 @@ def read_federation(path: Path) -> FederationRun:
     """
     directory = RunDirectory.open(path)
     settings = directory.read_config()
-    if _TELLING not in settings:
-        raise RunDirectoryMissing(f"run directory {path} is of no federation: its config.yaml has no key {_TELLING}")
+    if FEDERATION_KEY not in settings:
+        raise RunDirectoryMissing(
+            f"run directory {path} is of no federation: its config.yaml has no key {FEDERATION_KEY}"
+        )
     attempts = directory.read_attempts()
     summary, damaged = _summary(directory)
     state, note = state_of(directory, summary, attempts, "federate run")
