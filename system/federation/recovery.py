@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from ...actors.pools.contract import Pool, PoolEvent
-from ...actors.work import PolicyState, WorkResult
+from ...actors.work import WorkResult
 from ...schedulers.events import Arrived, Assign, Event, Failed, Left, ReplayableScheduler, Token
 from ..coordinate import Coordinator, Observer, Sink
 
@@ -76,12 +76,11 @@ class RecoverableCoordinator(Coordinator):
         self._waiting = dict(waiting)
         self._gone = list(state["workers"])
 
-    def go_on(self, published: PolicyState) -> None:
-        """Give up what was in hand of workers that are gone, and publish the newest version. Follows `carry_over`."""
+    def give_up_gone(self) -> None:
+        """Give up what was in hand of workers that are gone. Follows `carry_over`, before anything is published."""
         for worker in self._gone:
             self._tell(Left(self._told, worker, "the run was taken up without it"))
         self._gone = []
-        self._tell(self._send_out(published))
 
     def _load_ledger(self, state: Mapping[str, Any]) -> None:
         self._load_sums(state)
