@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from ...actors.pools.contract import Pool, PoolEvent
-from ...actors.work import WorkResult
+from ...actors.work import PolicyState, WorkResult
 from ...schedulers.events import Arrived, Assign, Event, Failed, Left, ReplayableScheduler, Token
 from ..coordinate import Coordinator, Observer, Sink
 
