@@ -129,11 +129,11 @@ def make_update(client: str, start: Model, local: Model, kinds: Mapping[str, Ave
     Raises:
         ValueError: a tensor is missing, unknown, or of another shape or dtype than the global model's.
     """
-    for what, names in (("the task's kinds are", kinds), (f"{client} answered with", local)):
+    for what, names in (("the task's kinds are of", kinds), (f"{client} answered with", local)):
         if names.keys() != start.keys():
             raise ValueError(
-                f"{what} of {', '.join(sorted(names)) or 'no tensors'}: "
-                f"the global model has {', '.join(sorted(start)) or 'none'}"
+                f"{what} tensors {', '.join(sorted(names)) or '(none)'}: "
+                f"the global model has {', '.join(sorted(start)) or '(none)'}"
             )
     for name, begun in start.items():
         for what, got, expected in (
