@@ -1,5 +1,6 @@
 """Who does how much next. Pure state machines over `events`: no Ray, no sockets, no clock, no torch."""
 
+from .compass import Compass, CompassOptions
 from .equal_split import EqualSplit
 
-__all__ = ["EqualSplit"]
+__all__ = ["Compass", "CompassOptions", "EqualSplit"]

@@ -138,10 +138,6 @@ class EqualSplit:
         self._evaluations = [piece.amount for piece in pieces if piece.kind == "evaluate"] + list(state["evaluations"])
         self._workers = {}
 
-    def waiting_tokens(self) -> list[Token]:
-        """None: a result is committed as it arrives."""
-        return []
-
     def check_valid(self) -> None:
         """Assert the invariants: tokens are this attempt's and distinct, and every step demanded is somewhere."""
         rollouts = [self._rollouts(worker) for worker in self._workers]

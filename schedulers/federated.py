@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import heapq
 import math
+from collections import deque
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar
 
+from .clients import Client, Piece, Result, Silence
 from .events import (
     Arrived,
     Assign,
@@ -32,92 +33,7 @@ from .events import (
 )
 from .speed import FEDCOMPASS_SPEED, Speed, SpeedOptions
 
-
-@dataclass(frozen=True)
-class Silence:
-    """When a client that does not answer is given up.
-
-    Its work is dropped, and it gets no more until it answers or begins anew.
-
-    Attributes:
-        factor: times the duration that its work was expected to take.
-        least_seconds: not before; and where nothing is known of its speed, after ``factor`` times this.
-    """
-
-    factor: float = 10.0
-    least_seconds: float = 60.0
-
-    def __post_init__(self) -> None:
-        if self.factor < 1 or self.least_seconds <= 0:
-            raise ValueError(
-                f"factor is {self.factor} and least_seconds {self.least_seconds}: "
-                "they must be at least 1 and above 0, or work on time would be given up"
-            )
-
-
-@dataclass(slots=True)
-class Piece:
-    """Work in hand.
-
-    Attributes:
-        token, kind, amount, version: as assigned.
-        begun: when it was handed out, in run seconds.
-        deadline: when it is given up; infinite where it never is.
-    """
-
-    token: Token
-    kind: WorkKind
-    amount: int
-    version: int
-    begun: float
-    deadline: float = math.inf
-
-
-@dataclass(slots=True)
-class Result:
-    """Training that arrived and waits to be committed or dropped.
-
-    Attributes:
-        token, worker, amount, version, samples: as it arrived.
-        time: of the arrival, in run seconds.
-    """
-
-    token: Token
-    worker: str
-    amount: int
-    version: int
-    samples: int
-    time: float
-
-
-@dataclass(slots=True)
-class Client:
-    """One client, as a scheduler sees it.
-
-    Attributes:
-        name: of its worker.
-        samples: size of its own data set.
-        labels: as it joined with.
-        present: whether it is there. One that left keeps its place in the books, and its weight.
-        silent: whether it was given up; it is present then, as far as anybody knows.
-        failures: pieces of work in a row that failed.
-        speed: what is known of it.
-        pieces: work in hand, by token.
-    """
-
-    name: str
-    samples: int
-    labels: dict[str, str] = field(default_factory=dict)
-    present: bool = True
-    silent: bool = False
-    failures: int = 0
-    speed: Speed = field(default_factory=Speed)
-    pieces: dict[Token, Piece] = field(default_factory=dict)
-
-    @property
-    def free(self) -> bool:
-        """Whether it can be given training: it is there, answers, and has none in hand."""
-        return self.present and not self.silent and not any(p.kind == "train" for p in self.pieces.values())
+__all__ = ["Client", "FederatedScheduler", "Piece", "Result", "Silence"]
 
 
 class FederatedScheduler:
@@ -130,11 +46,15 @@ class FederatedScheduler:
     * Nothing is handed out before the first version is published; clients that joined earlier are ready then.
     * One event gives at most one `Commit` of training. The next version is published before any other event, and
       `on_published` is where clients that wait for it are given work.
+    * `on_ready`, `on_result` and `on_tick` are called only while `ready`: what comes while a version is awaited is kept
+      until it is there. So they may `give` and `commit`; after a `commit` they return.
     * A client has one piece of training in hand at most. An evaluation is a piece beside it.
     * A client that leaves, begins anew, falls silent or fails ends its work as dropped. Results that arrived stay.
 
-    Time may not go back. ``load_state_dict`` keeps what was in hand in hand: its results may be in a spool; whoever
-    resumes tells by `Left` whose work is lost.
+    Time may not go back. A killed run is taken up in two steps: `restore` gives the state back exactly, in the attempt
+    that wrote it, for the events since then to be told again; ``load_state_dict`` then carries it over into a new
+    attempt. It leaves in hand what was in hand, and its clients where they were: who resumes publishes, and tells by
+    `Left` whose work is lost.
 
     Args:
         attempt: of the run, at least 1; part of every token.
@@ -166,7 +86,9 @@ class FederatedScheduler:
         self._silence = silence
         self._most_failures = most_failures
         self._sequence = 0
-        self._unready: list[str] = []
+        self._oldest_next = 0
+        self._unready: dict[str, None] = {}
+        self._untold: deque[tuple[Result, Piece]] = deque()
         self._deadlines: list[tuple[float, Token]] = []
         self._timers: list[float] = []
         self._told_wake = math.inf
@@ -177,21 +99,27 @@ class FederatedScheduler:
     # What a subclass says.
 
     def on_ready(self, client: Client) -> None:
-        """A client joined, came back, or failed and may try again: it is free, and a version is there."""
+        """A client joined, came back, or failed and may try again: it is free. A result of its may wait still."""
         raise NotImplementedError
 
     def on_result(self, client: Client, result: Result, piece: Piece) -> None:
-        """Training arrived; it is in `waiting`, and the client's speed takes it in already."""
+        """Training arrived; it is in `waiting`, and the client's speed takes it in already.
+
+        The client may have left meanwhile, or begun anew.
+        """
         raise NotImplementedError
 
     def on_lost(self, client: Client, piece: Piece | None) -> None:
-        """A client left, failed or fell silent; ``piece`` is the training that it had in hand, already dropped."""
+        """A client left, failed, fell silent or began anew; its training in hand was ``piece``, already dropped.
+
+        A version may be awaited: what follows of the loss is for `on_tick`, at the end of this event or of `Published`.
+        """
 
     def on_published(self) -> None:
         """A new version is there."""
 
     def on_tick(self) -> None:
-        """Time has passed; called at the end of each event, timers or not."""
+        """Time has passed: called at the end of each event after which no version is awaited, timers or not."""
 
     def on_closing(self) -> None:
         """No more work is wanted. What is not committed here is dropped."""
@@ -214,16 +142,18 @@ class FederatedScheduler:
             rate_scale: multiplies the client's own learning rate.
         """
         assert client.free, f"{client.name} is given work and is not free"
-        return self._assign(client, "train", amount, rate_scale)
+        assert self.ready, f"{client.name} is given work while a version is awaited"
+        return self._hand_out(client, "train", amount, rate_scale)
 
     def commit(self, entries: Iterable[tuple[Result, float]]) -> None:
         """Apply results that wait, each with its weight; in token order, so that sums do not hang on arrival."""
-        entries = sorted(entries, key=lambda entry: entry[0].token.sequence)
-        assert entries, "a commit of nothing"
         assert not self._committed, "a second commit for one event"
-        for result, _ in entries:
-            del self.waiting[result.token]
-        self._out.append(Commit(tuple((result.token, weight) for result, weight in entries)))
+        named = [(result.token, weight) for result, weight in entries]
+        named.sort(key=lambda entry: entry[0].sequence)
+        assert named, "a commit of nothing"
+        for token, _ in named:
+            del self.waiting[token]
+        self._out.append(Commit(tuple(named)))
         self._committed = True
 
     def drop(self, result: Result, reason: str) -> None:
@@ -241,16 +171,16 @@ class FederatedScheduler:
         return self.version - version
 
     def share_of(self, client: Client) -> float:
-        """A client's share of all samples, ``n_i / N``, over all clients that ever joined and were not removed."""
+        """A client's share of all samples, ``n_i / N``, over all clients that ever joined."""
         return client.samples / self.total_samples
 
     @property
     def ready(self) -> bool:
-        """Whether a version is there and none is about to be published."""
+        """Whether work can be given and committed: a version is there, and none is about to be published."""
         return self.version is not None and not self._committed and not self._closed
 
     def free_clients(self) -> list[Client]:
-        """Those that can be given training, in the order of joining."""
+        """Those that can be given training, in the order of joining. It looks at every client there is."""
         return [client for client in self.clients.values() if client.free]
 
     # The contract of a scheduler.
@@ -266,22 +196,23 @@ class FederatedScheduler:
         self.now = event.time
         self._out = []
         match event:
-            case Joined():
-                self._join(event)
-            case Left():
-                self._leave(event)
             case Arrived():
-                self._arrive(event)
-            case Failed():
-                self._fail(event)
+                self._handle_arrived(event)
             case Published():
-                self._publish(event)
+                self._handle_published(event)
+            case Joined():
+                self._handle_joined(event)
+            case Left():
+                self._handle_left(event)
+            case Failed():
+                self._handle_failed(event.token, event.reason)
             case Demand():
-                self._evaluate(event.amount)
+                self._handle_demand(event.amount)
             case Closing():
-                self._close()
+                self._handle_closing()
             case Tick():
                 pass
+        self._tell_what_was_kept()
         self._pass_time()
         out, self._out = self._out, []
         return out
@@ -292,9 +223,15 @@ class FederatedScheduler:
             "scheduler": self.name,
             "attempt": self.attempt,
             "sequence": self._sequence,
+            "version": self.version if self.version is not None else self._oldest_next,
+            "published": self.version is not None,
+            "committed": self._committed,
+            "closed": self._closed,
             "now": self.now,
-            "clients": [_client_state(client) for client in self.clients.values()],
-            "waiting": [{**asdict(result), "token": str(result.token)} for result in self.waiting.values()],
+            "clients": [client.state_dict() for client in self.clients.values()],
+            "waiting": [result.state_dict() for result in self.waiting.values()],
+            "unready": list(self._unready),
+            "untold": [piece.state_dict() for _, piece in self._untold],
             "timers": sorted(self._timers),
             "extra": self.extra_state(),
         }
@@ -306,29 +243,45 @@ class FederatedScheduler:
             ValueError: the state is another scheduler's, or this attempt is not later than the state's, so that tokens
                 could be named twice.
         """
-        if state.get("scheduler") != self.name:
-            raise ValueError(f"scheduler state is of {state.get('scheduler')!r}, expected {self.name!r}")
         if self.attempt <= state["attempt"]:
             raise ValueError(f"attempt is {self.attempt}: it must be above {state['attempt']}, the saved state's")
+        self._load(state)
+        self.version, self._oldest_next = None, state["version"]
+        self._committed = self._closed = False
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Be exactly as the scheduler was that gave this state, in the same attempt.
+
+        Raises:
+            ValueError: the state is another scheduler's, or another attempt's.
+        """
+        if self.attempt != state["attempt"]:
+            raise ValueError(f"attempt is {self.attempt}: it must be {state['attempt']}, the saved state's")
+        self._load(state)
+        self.version = state["version"] if state["published"] else None
+        self._oldest_next = state["version"] + state["published"]
+        self._committed, self._closed = state["committed"], state["closed"]
+
+    def waiting_tokens(self) -> list[Token]:
+        """Of the results that wait for a commit."""
+        return list(self.waiting)
+
+    def _load(self, state: Mapping[str, Any]) -> None:
+        if state.get("scheduler") != self.name:
+            raise ValueError(f"scheduler state is of {state.get('scheduler')!r}, expected {self.name!r}")
         self._sequence = state["sequence"]
         self.now = state["now"]
-        self.version = None
-        self.clients = {client["name"]: _client_of(client) for client in state["clients"]}
+        self.clients = {entry["name"]: Client.of(entry, self._speed_options) for entry in state["clients"]}
         self.total_samples = sum(client.samples for client in self.clients.values())
-        self.waiting = {}
-        for entry in state["waiting"]:
-            token = Token.parse(entry["token"])
-            self.waiting[token] = Result(**{**entry, "token": token})
+        self.waiting = {result.token: result for result in map(Result.of, state["waiting"])}
+        self._unready = dict.fromkeys(state["unready"])
+        self._untold = deque((self.waiting[piece.token], piece) for piece in map(Piece.of, state["untold"]))
         pieces = [piece for client in self.clients.values() for piece in client.pieces.values()]
         self._deadlines = [(piece.deadline, piece.token) for piece in pieces if piece.deadline < math.inf]
         heapq.heapify(self._deadlines)
         self._timers = list(state["timers"])
         self._told_wake = math.inf
         self.load_extra_state(state["extra"])
-
-    def waiting_tokens(self) -> list[Token]:
-        """Of the results that wait for a commit."""
-        return list(self.waiting)
 
     def check_valid(self) -> None:
         """Assert the invariants: tokens are distinct and belong to their clients, nothing waits and is in hand."""
@@ -337,28 +290,34 @@ class FederatedScheduler:
         assert len(set(sequences)) == len(sequences), "two pieces share a sequence number"
         assert all(sequence < self._sequence for sequence in sequences), "a piece is numbered that was not handed out"
         assert all(piece.token.worker == name for name, piece in pieces)
-        assert all(sum(p.kind == "train" for p in c.pieces.values()) <= 1 for c in self.clients.values())
-        assert all(not c.pieces for c in self.clients.values() if c.silent), "a silent client has work in hand"
+        for client in self.clients.values():
+            assert [p for p in client.pieces.values() if p.kind == "train"] == (
+                [client.training] * bool(client.training)
+            )
+            assert not (client.pieces and (client.silent or not client.present)), f"{client.name} is gone and has work"
+        assert not (self._untold and self.ready), "a result is kept from the policy"
         assert self.total_samples == sum(client.samples for client in self.clients.values())
 
     # The books.
 
     def _check(self, event: Event) -> None:
-        if event.time < self.now:
+        if not event.time >= self.now:
             raise ValueError(f"time is {event.time}: it must not be below {self.now}, the last event's")
         match event:
             case Joined() if event.samples < 1:
                 raise ValueError(f"{event.worker} joined with {event.samples} samples: it needs at least 1")
-            case Published() if self.version is not None and event.version <= self.version:
-                raise ValueError(f"version is {event.version}: it must be above {self.version}, the last one")
+            case Published() if event.version < self._oldest_next:
+                raise ValueError(f"version is {event.version}: it must be at least {self._oldest_next}, the next one")
             case Demand() if event.kind != "evaluate" or event.amount < 1:
                 raise ValueError(
                     f"demand is for {event.amount} of {event.kind!r}: clients are asked to 'evaluate' only"
                 )
+            case Demand() if self.version is None:
+                raise ValueError("demand is for an evaluation: no version is published yet")
             case _:
                 pass
 
-    def _join(self, event: Joined) -> None:
+    def _handle_joined(self, event: Joined) -> None:
         client = self.clients.get(event.worker)
         if client is None:
             client = Client(event.worker, event.samples, dict(event.labels), speed=Speed(self._speed_options))
@@ -369,157 +328,150 @@ class FederatedScheduler:
             self.total_samples += event.samples - client.samples
             client.samples, client.labels = event.samples, dict(event.labels)
         client.present, client.silent, client.failures = True, False, 0
-        self._make_ready(client)
+        self._unready[client.name] = None
 
-    def _make_ready(self, client: Client) -> None:
-        if self._closed:
-            return
-        if self.version is None:
-            if client.name not in self._unready:
-                self._unready.append(client.name)
-        else:
-            self.on_ready(client)
-
-    def _leave(self, event: Left) -> None:
+    def _handle_left(self, event: Left) -> None:
         client = self.clients.get(event.worker)
-        if client is None:
-            return
-        client.present = False
-        self._end_pieces(client, f"client left: {event.reason}" if event.reason else "client left")
+        if client is not None and client.present:
+            client.present = False
+            self._end_pieces(client, f"client left: {event.reason}" if event.reason else "client left")
 
     def _end_pieces(self, client: Client, reason: str) -> None:
-        pieces, client.pieces = list(client.pieces.values()), {}
-        self._out += [Drop(piece.token, reason) for piece in pieces]
-        self.on_lost(client, next((piece for piece in pieces if piece.kind == "train"), None))
-
-    def _arrive(self, event: Arrived) -> None:
-        client = self.clients.get(event.token.worker)
-        piece = client.pieces.pop(event.token, None) if client else None
-        if client is None or piece is None:
-            self._out.append(Drop(event.token, "not in hand: it was never handed out or has ended already"))
-            if client is not None and client.silent:
-                client.silent = False
-                self._make_ready(client)
-            return
-        client.failures = 0
-        if piece.kind == "evaluate":
-            self._out.append(Commit(((event.token, float(client.samples)),)))
-            return
-        client.speed.observe(event.time - piece.begun, event.amount, event.compute_seconds, event.link_seconds)
-        result = Result(event.token, client.name, event.amount, event.version, event.samples, event.time)
-        self.waiting[event.token] = result
-        self.on_result(client, result, piece)
-
-    def _fail(self, event: Failed) -> None:
-        client = self.clients.get(event.token.worker)
-        piece = client.pieces.pop(event.token, None) if client else None
-        if client is None or piece is None:
-            return
-        self._out.append(Drop(event.token, event.reason))
-        if piece.kind == "evaluate":
-            return
+        self._out += [Drop(token, reason) for token in client.pieces]
+        piece, client.training, client.pieces = client.training, None, {}
         self.on_lost(client, piece)
+
+    def _take_piece(self, token: Token) -> tuple[Client | None, Piece | None]:
+        """The client that the token names and what it has in hand by it, which it has in hand no longer."""
+        client = self.clients.get(token.worker)
+        piece = client.pieces.pop(token, None) if client is not None else None
+        if client is not None and piece is not None and piece is client.training:
+            client.training = None
+        return client, piece
+
+    def _handle_arrived(self, event: Arrived) -> None:
+        token = event.token
+        if token in self.waiting:
+            return
+        client = self.clients.get(token.worker)
+        piece = None if client is None else client.pieces.get(token)
+        if client is None or piece is None:
+            self._out.append(Drop(token, "not in hand: it was never handed out or has ended already"))
+            if client is not None and client.silent and client.present:
+                client.silent = False
+                self._unready[client.name] = None
+            return
+        if event.amount < 1 or event.version != piece.version:
+            self._handle_failed(
+                token, f"unfit: {event.amount} steps from version {event.version}, asked were some from {piece.version}"
+            )
+            return
+        self._take_piece(token)
+        begun, client.answered, client.failures = max(piece.begun, client.answered), event.time, 0
+        if piece.kind == "evaluate":
+            self._out.append(Commit(((token, float(client.samples)),)))
+            return
+        client.speed.observe(event.time - begun, event.amount, event.compute_seconds, event.link_seconds)
+        wait = max(event.time - begun - event.compute_seconds, 0.0)
+        result = Result(token, client.name, event.amount, event.version, event.samples, event.time, wait)
+        self.waiting[token] = result
+        self._untold.append((result, piece))
+
+    def _handle_failed(self, token: Token, reason: str) -> None:
+        client, piece = self._take_piece(token)
+        if client is None or piece is None:
+            return
+        client.answered = self.now
+        self._out.append(Drop(token, reason))
+        if piece.kind == "evaluate":
+            return
         client.failures += 1
-        if client.failures < self._most_failures and client.present:
-            self._make_ready(client)
+        if client.failures < self._most_failures:
+            self._unready[client.name] = None
         else:
             client.silent = True
+            self._out += [Drop(other, f"given up: {client.name} fails again and again") for other in client.pieces]
+            client.pieces = {}
+        self.on_lost(client, piece)
 
-    def _publish(self, event: Published) -> None:
-        self.version = event.version
+    def _handle_published(self, event: Published) -> None:
+        self.version, self._oldest_next = event.version, event.version + 1
         self._committed = False
-        if self._closed:
-            return
-        ready, self._unready = self._unready, []
-        self.on_published()
-        for name in ready:
-            if self.clients[name].free and not self._committed:
-                self.on_ready(self.clients[name])
+        if not self._closed:
+            self.on_published()
 
-    def _evaluate(self, amount: int) -> None:
-        if self.version is None:
-            raise ValueError("demand is for an evaluation: no version is published yet")
+    def _tell_what_was_kept(self) -> None:
+        while self.ready and (self._untold or self._unready):
+            if self._untold:
+                result, piece = self._untold.popleft()
+                self.on_result(self.clients[result.worker], result, piece)
+            else:
+                client = self.clients[next(iter(self._unready))]
+                del self._unready[client.name]
+                if client.free:
+                    self.on_ready(client)
+
+    def _handle_demand(self, amount: int) -> None:
         for client in self.clients.values():
             if client.present and not client.silent:
-                self._assign(client, "evaluate", amount, 1.0)
+                self._hand_out(client, "evaluate", amount, 1.0)
 
-    def _close(self) -> None:
-        self.on_closing()
+    def _handle_closing(self) -> None:
+        if self.ready:
+            self.on_closing()
         self._closed = True
         for client in self.clients.values():
-            self._out += [Drop(piece.token, "the run ends") for piece in client.pieces.values()]
-            client.pieces = {}
+            self._out += [Drop(token, "the run ends") for token in client.pieces]
+            client.training, client.pieces = None, {}
         for result in list(self.waiting.values()):
             self.drop(result, "the run ends")
+        self._untold.clear()
+        self._unready.clear()
 
-    def _assign(self, client: Client, kind: WorkKind, amount: int, rate_scale: float) -> Piece:
+    def _hand_out(self, client: Client, kind: WorkKind, amount: int, rate_scale: float) -> Piece:
         assert self.version is not None, "work is handed out before there is a version"
         assert amount >= 1, f"{client.name} is given {amount} steps"
         token = Token(self.attempt, client.name, self._sequence)
         self._sequence += 1
-        piece = Piece(token, kind, amount, self.version, self.now, self._deadline(client, amount))
-        if piece.deadline < math.inf:
+        piece = Piece(token, kind, amount, self.version, self.now)
+        if self._silence is not None:
+            piece.deadline = self._deadline_of(client, piece, self._silence)
             heapq.heappush(self._deadlines, (piece.deadline, token))
         client.pieces[token] = piece
+        if kind == "train":
+            client.training = piece
         self._out.append(Assign(client.name, token, kind, amount, self.version, rate_scale))
         return piece
 
-    def _deadline(self, client: Client, amount: int) -> float:
-        if self._silence is None:
-            return math.inf
-        expected = client.speed.duration(amount) if client.speed.known else self._silence.least_seconds
-        return self.now + max(self._silence.factor * expected, self._silence.least_seconds)
+    def _deadline_of(self, client: Client, piece: Piece, silence: Silence) -> float:
+        """A client does its pieces in order, so a later one is given up after those before it."""
+        before = max((other.deadline for other in client.pieces.values()), default=self.now)
+        known = piece.kind == "train" and client.speed.known
+        return before + silence.after(client.speed.duration(piece.amount) if known else None)
 
     def _pass_time(self) -> None:
-        while self._deadlines and self._deadlines[0][0] <= self.now:
+        now = self.now
+        while self._deadlines and self._deadlines[0][0] <= now:
             _, token = heapq.heappop(self._deadlines)
-            client = self.clients[token.worker]
-            if token in client.pieces:
+            if piece := self._in_hand(token):
+                client = self.clients[token.worker]
                 client.silent = True
-                waited = self.now - client.pieces[token].begun
-                self._end_pieces(client, f"given up: no answer from {client.name} for {waited:.4g} s")
-        while self._timers and self._timers[0] <= self.now:
+                self._end_pieces(client, f"given up: no answer from {client.name} for {now - piece.begun:.4g} s")
+        while self._timers and self._timers[0] <= now:
             heapq.heappop(self._timers)
         if self.ready:
             self.on_tick()
         # Work that has ended leaves its deadline behind; nobody need be woken for it.
         while self._deadlines and not self._in_hand(self._deadlines[0][1]):
             heapq.heappop(self._deadlines)
-        wake = min(
-            self._timers[0] if self._timers else math.inf, self._deadlines[0][0] if self._deadlines else math.inf
-        )
-        if wake < math.inf and (wake != self._told_wake or self._told_wake <= self.now):
-            self._out.append(WakeAt(wake))
-        self._told_wake = wake
+        wake = self._timers[0] if self._timers else math.inf
+        if self._deadlines:
+            wake = min(wake, self._deadlines[0][0])
+        if self._told_wake <= now:
+            self._told_wake = math.inf
+        if wake < self._told_wake:
+            self._told_wake = wake
+            self._out.append(WakeAt(max(wake, now)))
 
-    def _in_hand(self, token: Token) -> bool:
-        return token in self.clients[token.worker].pieces
-
-
-def _client_state(client: Client) -> dict[str, Any]:
-    return {
-        "name": client.name,
-        "samples": client.samples,
-        "labels": client.labels,
-        "present": client.present,
-        "silent": client.silent,
-        "failures": client.failures,
-        "speed": client.speed.state_dict(),
-        "pieces": [
-            {
-                **asdict(piece),
-                "token": str(piece.token),
-                "deadline": None if piece.deadline == math.inf else piece.deadline,
-            }
-            for piece in client.pieces.values()
-        ],
-    }
-
-
-def _client_of(state: Mapping[str, Any]) -> Client:
-    pieces = {}
-    for entry in state["pieces"]:
-        token = Token.parse(entry["token"])
-        deadline = math.inf if entry["deadline"] is None else entry["deadline"]
-        pieces[token] = Piece(**{**entry, "token": token, "deadline": deadline})
-    return Client(**{**state, "speed": Speed.of(state["speed"]), "pieces": pieces})
+    def _in_hand(self, token: Token) -> Piece | None:
+        return self.clients[token.worker].pieces.get(token)

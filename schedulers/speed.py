@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
-FASTEST = 1e-9
+FASTEST = 1e-6
 """Seconds per step below which no estimate falls: amounts are divided by it."""
 
 
@@ -82,12 +83,11 @@ class Speed:
 
     def steps_within(self, seconds: float) -> int:
         """Steps that are expected to be done within this time, with the link; below 1 where there is no time."""
-        return int((seconds - self.link) // self.step)
+        return math.floor((seconds - self.link) / self.step)
 
     def state_dict(self) -> dict[str, Any]:
-        """JSON values."""
+        """JSON values. The options are not in it: they are config."""
         return {
-            "options": asdict(self.options),
             "known": self.known,
             "step": self.step,
             "link": self.link,
@@ -95,9 +95,9 @@ class Speed:
         }
 
     @classmethod
-    def of(cls, state: Mapping[str, Any]) -> Speed:
+    def of(cls, state: Mapping[str, Any], options: SpeedOptions) -> Speed:
         """The inverse of `state_dict`."""
-        speed = cls(SpeedOptions(**state["options"]))
+        speed = cls(options)
         speed.known, speed.step, speed.link = state["known"], state["step"], state["link"]
         speed._last = [(step, link) for step, link in state["last"]]
         return speed

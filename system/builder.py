@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
+import numpy as np
+
 from ..actors.environments.build import build_environment, environment_spec
 from ..actors.environments.config import WordleConfig
 from ..actors.environments.limits import episode_limit
@@ -19,6 +21,7 @@ from ..learners.networks.value_module import build_value_module
 from ..learners.policy import build_policy
 from ..learners.q_learning import QLearner
 from ..learners.randomness import stream, torch_generator
+from ..learners.replay.intake import RolloutIntake
 from ..learners.replay.uniform import UniformReplay
 from ..learners.values.returns import ReturnBounds
 from .config.run import RunConfig
@@ -49,10 +52,17 @@ def check_parts(config: RunConfig) -> None:
     build_value_module(config.network, value, spec, torch_generator(stream(0, "try-out")), config.encoding)
 
 
-def build_learner(config: RunConfig, spec: EnvironmentSpec) -> QLearner:
-    """The learner at its beginning."""
-    split = word_split(config)
-    trained = None if split is None else split.train
+def build_learner(config: RunConfig, spec: EnvironmentSpec, trained: np.ndarray | None = None) -> QLearner:
+    """The learner at its beginning.
+
+    Args:
+        config: the run's.
+        spec: of what it learns to play.
+        trained: ``[M] int64``, the actions that training may see; None: of Wordle's words those that the config's
+            split leaves for training, elsewhere all.
+    """
+    if trained is None and (split := word_split(config)) is not None:
+        trained = split.train
     weights = torch_generator(stream(config.seed, "first weights"))
     return QLearner(
         build_value_module(config.network, config.value, spec, weights, config.encoding, trained),
@@ -91,6 +101,13 @@ def evaluation_episodes(config: RunConfig) -> int:
 def needs_legal(config: RunConfig, spec: EnvironmentSpec) -> bool:
     """Whether rollouts must tell which actions were legal: for the best next action, where values are bootstrapped."""
     return spec.has_legal and config.replay.returns != "monte_carlo"
+
+
+def build_intake(
+    config: RunConfig, replay: UniformReplay, observe_episode: Callable[[np.ndarray, bool], None] | None = None
+) -> RolloutIntake:
+    """What makes transitions of one player's rollouts and puts them into a replay."""
+    return RolloutIntake(replay, config.replay.return_steps, config.replay.discount, observe_episode)
 
 
 def build_worker_spec(config: RunConfig, spec: EnvironmentSpec) -> WorkerSpec:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -169,6 +169,7 @@ class Coordinator:
         self._wake: float | None = None
         self._demanded: Counter[str] = Counter()
         self._done: Counter[str] = Counter()
+        self._pieces_done: Counter[str] = Counter()
         self._last_sequence = -1
         self._handed_out = self._committed = self._dropped = self._late = self._staleness = 0
         self._report: list[Committed] = []
@@ -201,6 +202,10 @@ class Coordinator:
         """How much was demanded and has not been committed, in the kind's unit; what was overshot is not a debt."""
         return max(0, self._demanded[kind] - self._done[kind])
 
+    def done(self, kind: WorkKind) -> tuple[int, int]:
+        """Pieces of this kind that were committed, and how much they are together in the kind's unit."""
+        return self._pieces_done[kind], self._done[kind]
+
     def step(self, timeout: float) -> list[Committed]:
         """Take the events that wait, let the scheduler speak, carry out what it says.
 
@@ -224,11 +229,7 @@ class Coordinator:
                 case Failed():
                     self._say(f"{event.worker} failed at {event.token}: {event.reason}")
                     self._tell(event)
-                case Joined():
-                    self._workers.add(event.worker)
-                    self._tell(event)
-                case Left():
-                    self._workers.discard(event.worker)
+                case Joined() | Left():
                     self._tell(event)
         if self._wake is not None and (now := self._clock()) >= self._wake:
             self._wake = None
@@ -294,11 +295,13 @@ class Coordinator:
             "scheduler": self._scheduler.state_dict(),
             "demanded": dict(self._demanded),
             "done": dict(self._done),
+            "pieces_done": dict(self._pieces_done),
             "handed_out": self._handed_out,
             "committed": self._committed,
             "dropped": self._dropped + len(self._open),
             "open": [[str(a.token), a.kind, a.amount, a.version, a.rate_scale] for a in self._open.values()],
             "told": self._told,
+            "workers": sorted(self._workers),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -310,37 +313,15 @@ class Coordinator:
         self._load_sums(state)
         self._scheduler.load_state_dict(state["scheduler"])
 
-    def take_up(self, state: Mapping[str, Any], spooled: Iterable[tuple[Arrived, WorkResult]]) -> None:
-        """Take up a state in a new attempt, before the first step, with the results that a spool kept.
-
-        Results of pieces that were in hand arrive now; those that had arrived wait as they did. All other work in hand
-        is lost with its workers, who are gone.
-
-        Args:
-            state: of `state_dict`.
-            spooled: admitted by the sink, in the order of their arrival.
-
-        Raises:
-            ValueError: it is another scheduler's state.
-        """
-        self.load_state_dict(state)
-        self._told = state["told"]
-        assigns = [Assign(Token.parse(name).worker, Token.parse(name), *rest) for name, *rest in state["open"]]
-        self._open = {assign.token: assign for assign in assigns}
-        self._dropped -= len(assigns)
-        arrived = set(self._scheduler.waiting_tokens())
-        fresh = []
-        for event, result in spooled:
-            if event.token not in self._open:
-                self._sink.discard(result)
-            else:
-                self._waiting[event.token] = result
-                if event.token not in arrived:
-                    fresh.append(event)
-        for event in fresh:
-            self._tell(replace(event, time=self._clock()))
-        for worker in dict.fromkeys(token.worker for token in list(self._open)):
-            self._tell(Left(self._clock(), worker, "the run was taken up without it"))
+    def _load_sums(self, state: Mapping[str, Any]) -> None:
+        if self._workers or self._open:
+            raise RuntimeError("a coordinator takes up a state before its first step: workers have joined this one")
+        self._demanded = Counter(state["demanded"])
+        self._done = Counter(state["done"])
+        self._pieces_done = Counter(state.get("pieces_done", {}))
+        self._handed_out = state["handed_out"]
+        self._committed = state["committed"]
+        self._dropped = state["dropped"]
 
     def check_valid(self) -> None:
         """Assert the ledger's invariants, and the scheduler's."""
@@ -349,15 +330,6 @@ class Coordinator:
         working = {token.worker for token in self._open.keys() - self._waiting.keys()}
         assert working <= self._workers, f"work is in hand of workers that left: {working - self._workers}"
         self._scheduler.check_valid()
-
-    def _load_sums(self, state: Mapping[str, Any]) -> None:
-        if self._workers or self._open:
-            raise RuntimeError("a coordinator takes up a state before its first step: workers have joined this one")
-        self._demanded = Counter(state["demanded"])
-        self._done = Counter(state["done"])
-        self._handed_out = state["handed_out"]
-        self._committed = state["committed"]
-        self._dropped = state["dropped"]
 
     def _arrive(self, event: Arrived) -> None:
         result = self._pool.take(event.token)
@@ -380,14 +352,15 @@ class Coordinator:
             return
         except ValueError as error:
             raise WorkFailed(f"{event.worker}'s {assign.kind} {event.token} is refused: {error}") from error
-        self._pool.acknowledge(event.token)
         self._tell(event)
+        self._pool.acknowledge(event.token)
 
     def _tell(self, event: Event) -> None:
         """Tell the scheduler, carry out what it says, and send out the version that came of it, if one did."""
         events = deque([event])
         while events:
             told = self._timed(events.popleft())
+            self._note(told)
             self._observe(told.time, told)
             for command in self._scheduler.handle(told):
                 self._observe(told.time, command)
@@ -396,6 +369,15 @@ class Coordinator:
                 state, self._next = self._next, None
                 self._before_publishing()
                 events.append(self._send_out(state))
+
+    def _note(self, event: Event) -> None:
+        match event:
+            case Joined():
+                self._workers.add(event.worker)
+            case Left():
+                self._workers.discard(event.worker)
+            case Published():
+                self._version = event.version
 
     def _timed(self, event: Event) -> Event:
         """The event, not before the last one: a clock that was set back would confuse every estimate of speed."""
@@ -406,7 +388,6 @@ class Coordinator:
         return event
 
     def _send_out(self, state: PolicyState) -> Published:
-        self._version = state.version
         self._pool.publish(state)
         return Published(max(self._clock(), self._told), state.version)
 
@@ -448,6 +429,7 @@ class Coordinator:
             del self._waiting[result.token], self._open[result.token]
             self._committed += 1
             self._done[result.kind] += result.amount
+            self._pieces_done[result.kind] += 1
             self._staleness = self._version - result.version
             self._report.append(
                 Committed(

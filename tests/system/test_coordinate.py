@@ -127,9 +127,6 @@ class ScriptedScheduler:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         pass
 
-    def waiting_tokens(self) -> list[Token]:
-        return []
-
     def check_valid(self) -> None:
         pass
 
