@@ -185,6 +185,15 @@ class FederationConfig(Settings):
         return self
 
     @model_validator(mode="after")
+    def _check_simulation(self) -> FederationConfig:
+        if self.simulation is not None and self.budget.seconds is None:
+            raise ValueError(
+                "simulation is set and budget.seconds is null: virtual time needs an end, for a simulated client may "
+                "never answer"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _check_task(self) -> FederationConfig:
         if isinstance(self.strategy, FedProxConfig) and isinstance(self.task, CustomTaskConfig):
             raise ValueError(

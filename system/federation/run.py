@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import shlex
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,7 +15,8 @@ import torch
 from ...learners.state import encode_state
 from ..callbacks import Callback, GuardedCallbacks
 from ..config.files import check_resume
-from ..errors import check_port_free
+from ..errors import check_port_free, explain
+from ..program import program
 from ..reports.federation import report_federations
 from ..runs.atomic_files import write_durably
 from ..runs.checkpoints import Checkpoint, CheckpointInvalid, installed_versions
@@ -163,5 +164,6 @@ def _report_of(run_dir: Path, say: Callable[[str], None]) -> Path | None:
     try:
         return report_federations([run_dir], run_dir / "report.html", say)
     except (ValueError, OSError) as error:
-        say(f"no report was written: {json.dumps(str(error))[1:-1]}")
+        again = f"{program()} report {shlex.quote(str(run_dir))}"
+        say(f"no report was written ({explain(error).line}); try again with: {again}")
         return None

@@ -8,11 +8,13 @@ next evaluation. Bounded: a client has one piece of training in hand, and what w
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from ...actors.federation.client import Model
+from ...actors.pools.contract import PoolExhausted
 from ..coordinate import Committed, Coordinator
 from .config import FederationConfig
 from .model_sink import ClientScores, GlobalModelSink
@@ -85,6 +87,7 @@ class FederationServer:
     monitor: FederationMonitor
     standing: Standing = field(default_factory=Standing)
     _server_evaluates: bool = True
+    _clients_seen: float = field(default_factory=time.monotonic)
     _client_scores: dict[str, ClientScores] = field(default_factory=dict)
 
     def run(self) -> None:
@@ -98,6 +101,7 @@ class FederationServer:
             self._take_in(self.coordinator.step(self._patience()))
             self._evaluate_if_due()
             self._ask_clients_if_due()
+            self._check_clients()
             self.monitor.report_if_due(self.standing, self.coordinator.figures())
 
     def close(self) -> None:
@@ -141,6 +145,17 @@ class FederationServer:
         standing.version = self.sink.version
         standing.updates, standing.local_steps = self.coordinator.done("train")
         standing.share = self._share()
+
+    def _check_clients(self) -> None:
+        if not self.monitor.in_real_time:
+            return
+        if self.coordinator.figures().workers:
+            self._clients_seen = time.monotonic()
+        elif time.monotonic() - self._clients_seen > self.config.ray.start_timeout_seconds:
+            raise PoolExhausted(
+                f"no client is there after {self.config.ray.start_timeout_seconds:g} seconds "
+                f"(ray.start_timeout_seconds): {self.coordinator.missing()}"
+            )
 
     def _take_in(self, committed: list[Committed]) -> None:
         self.refresh()
