@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -8,7 +7,7 @@ import pytest
 
 from isogon.actors.federation.client import LocalModel, LocalWork, Model, Silo
 from isogon.actors.federation.throttle import Throttle
-from isogon.actors.federation.worker import ClientWorker, client_factories, make_update
+from isogon.actors.federation.worker import ClientWorker, make_update
 from isogon.learners.randomness import stream
 from isogon.schedulers.events import WorkKind
 
@@ -148,22 +147,6 @@ def test_a_throttle_evens_out_steps_of_its_own_assignment() -> None:
 def test_a_throttle_wants_seconds(seconds: float) -> None:
     with pytest.raises(ValueError, match="seconds_per_step is"):
         Throttle(seconds)
-
-
-@pytest.mark.parametrize(
-    ("call", "message"),
-    [
-        (lambda: client_factories(Regression(), [], SEED), "names is empty"),
-        (lambda: client_factories(Regression(), ["a", "b", "a"], SEED), "names has 'a' 2 times"),
-        (
-            lambda: client_factories(Regression(), ["a"], SEED, seconds_per_step={"b": 1.0}),
-            "seconds_per_step names b: the clients are a",
-        ),
-    ],
-)
-def test_clients_have_names_of_their_own(call: Callable[[], object], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        call()
 
 
 def test_the_global_model_is_left_as_it_is() -> None:

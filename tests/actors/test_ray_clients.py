@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from ray import cloudpickle
 
-from isogon.actors.federation.worker import ClientWorker, client_factories
+from isogon.actors.federation.worker import ClientWorker
 from isogon.actors.pools.contract import PoolEvent
 from isogon.actors.pools.hosts import HostSpec
 from isogon.actors.pools.ray_pool import RayPool
@@ -21,7 +21,7 @@ from isogon.schedulers.events import Arrived, Joined, Left
 from . import regression
 from .client_pool_suite import LABELS, SEED, ClientPoolSuite, alone, global_model, same_answer, work
 from .pool_suite import wait_for
-from .regression import HANGS, Regression
+from .regression import HANGS, Regression, client_factories
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("local_ray")]
 
@@ -58,7 +58,7 @@ class TestRayClients(ClientPoolSuite):
 
 
 def test_with_a_process_all_of_its_clients_leave_and_come_back() -> None:
-    factories = client_factories(Regression(), ["a", "b", "c"], SEED, seconds_per_step={"a": 0.05})
+    factories = client_factories(Regression(), ["a", "b", "c"], SEED, seconds_per_step=0.02)
     with pool_of(host({name: factories[name] for name in ("a", "b")}), host({"c": factories["c"]}), joined=3) as pool:
         pid = pool.pids["a"]
         assert pool.pids["b"] == pid != pool.pids["c"]
@@ -82,7 +82,7 @@ def test_with_a_process_all_of_its_clients_leave_and_come_back() -> None:
 
 def test_clients_of_one_process_work_at_the_same_time() -> None:
     names = [f"c{i}" for i in range(8)]
-    factories = client_factories(Regression(), names, SEED, seconds_per_step=dict.fromkeys(names, 0.1))
+    factories = client_factories(Regression(), names, SEED, seconds_per_step=0.1)
     with pool_of(host(factories), joined=8) as pool:
         begun = time.monotonic()
         for sequence, name in enumerate(names):
