@@ -105,7 +105,8 @@ def simulate(
     outcome = SimulationOutcome(directory, tuple(runs), rows, reference, target, time.monotonic() - began, report)
     write_atomically(directory / "config.yaml", describe(config))
     write_atomically(directory / "simulation.json", json.dumps(_as_json(outcome), indent=1, allow_nan=False) + "\n")
-    write_simulation_report(config.name, runs, reference, target, report)
+    for output in (report, directory / "report.svg"):
+        write_simulation_report(config.name, runs, reference, target, output)
     return outcome
 
 
