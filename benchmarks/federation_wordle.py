@@ -19,6 +19,7 @@ from statistics import mean
 STEPS = 20
 """Local steps of a piece of work where the strategy gives all clients the same."""
 
+CLIENTS = ("fast", "middle", "slow", "slowest")
 ARMS: dict[str, tuple[str, ...]] = {
     **{
         f"{name} alone": (f"participants=[{name}]", "least_clients=1") for name in ("fast", "middle", "slow", "slowest")
@@ -54,7 +55,7 @@ def spread(values: list[float], digits: int = 2) -> str:
 def table(results: dict[str, list[dict[str, float]]]) -> list[str]:
     """The rows of a table in Markdown."""
     lines = [
-        "| | never-seen words: return | solved | all clients' words: return | solved | local steps | staleness | busy |",
+        "| | never-seen words: return | solved | clients' words: return | solved | local steps | staleness | busy |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for arm, runs in results.items():
