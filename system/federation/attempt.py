@@ -168,12 +168,12 @@ class FederationAttempt:
     def _begin(self, server: FederationServer, carried: RecoverableCoordinator | None) -> None:
         if carried is not None:
             self._coordinator.carry_over(carried.state_dict(), carried.waiting)
-        self._clock.start()
         self._save(server)
         if carried is not None:
-            self._coordinator.go_on(self._sink.state())
-        else:
-            self._coordinator.publish(self._sink.state())
+            self._coordinator.give_up_gone()
+        server.wait_for_clients()
+        self._clock.start()
+        self._coordinator.publish(self._sink.state())
 
     def _observe(self, time: float, what: Event | Command) -> None:
         self._journal.observe(time, what)

@@ -121,6 +121,6 @@ def build_virtual_pool(config: FederationConfig, task: FederatedTask, speeds: st
     durations = ClientDurations(config.simulation.virtual_clock(speeds), config.seed)
     workers = {}
     for silo in silos(config):
-        joins_at = durations.client(silo.index).joins
-        workers[silo.name] = VirtualWorker(partial(make_worker, task, silo, None), joins_at)
+        client = durations.client(silo.index)
+        workers[silo.name] = VirtualWorker(partial(make_worker, task, silo, None), client.joins, client.leaves)
     return VirtualPool(workers, durations, failures="tell", resident=config.simulation.resident)

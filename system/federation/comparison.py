@@ -134,7 +134,7 @@ def _row(strategy: str, own: Mapping[int, SimulatedRun], reference: Mapping[int,
 
 
 def _ratios(own: Mapping[int, SimulatedRun], reference: Mapping[int, SimulatedRun]) -> list[float] | None:
-    """Seed by seed, of a run that did not reach the target a bound from below; None where one has neither."""
+    """By seed: the times' ratio, for a run that did not reach the target a bound from below; None: none is known."""
     ratios = []
     for seed, run in own.items():
         time = run.seconds if run.target_seconds is None else run.target_seconds

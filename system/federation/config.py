@@ -151,6 +151,9 @@ class FederationConfig(Settings):
     participants: tuple[str, ...] | None = Field(
         None, min_length=1, description="clients that take part, with their own data still; null: all"
     )
+    least_clients: int = may_change_on_resume(
+        1, ge=1, description="clients that must be there for the run, and its clock, to begin"
+    )
     strategy: StrategyConfig = FedCompassConfig()
     server: ServerConfig = ServerConfig()
     silence: SilenceConfig | None = SilenceConfig()
@@ -179,6 +182,8 @@ class FederationConfig(Settings):
             raise ValueError(
                 f"participants has {unknown[0]}, and clients are {', '.join(names[:10])}: name some of them"
             )
+        if self.least_clients > (there := len(self.participants or names)):
+            raise ValueError(f"least_clients is {self.least_clients} and there are {there}: the run would never begin")
         return self
 
     @model_validator(mode="after")

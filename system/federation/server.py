@@ -146,6 +146,18 @@ class FederationServer:
         standing.updates, standing.local_steps = self.coordinator.done("train")
         standing.share = self._share()
 
+    def wait_for_clients(self) -> None:
+        """Take clients in until enough are there to begin. Raises PoolExhausted where they do not come in time."""
+        patience = self.config.ray.start_timeout_seconds
+        deadline = time.monotonic() + patience
+        while (there := self.coordinator.figures().workers) < self.config.least_clients:
+            if time.monotonic() >= deadline:
+                raise PoolExhausted(
+                    f"{there} of {self.config.least_clients} clients (least_clients) are there after {patience:g} "
+                    f"seconds (ray.start_timeout_seconds): {self.coordinator.missing()}"
+                )
+            self.coordinator.step(_WAIT_SECONDS)
+
     def _check_clients(self) -> None:
         if not self.monitor.in_real_time:
             return

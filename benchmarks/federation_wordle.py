@@ -1,0 +1,97 @@
+"""Four unequal Wordle clients on Ray: each alone, and together by four strategies, at equal wall time.
+
+``python benchmarks/federation_wordle.py`` runs ``isogon federate run --preset wordle-silos`` for each of them and each
+seed, two runs at a time (a client sleeps most of its time: the preset emulates slow machines), and prints a table. The
+last line is JSON. It takes half an hour.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from statistics import mean
+
+STEPS = 20
+"""Local steps of a piece of work where the strategy gives all clients the same."""
+
+CLIENTS = ("fast", "middle", "slow", "slowest")
+ARMS: dict[str, tuple[str, ...]] = {
+    **{
+        f"{name} alone": (f"participants=[{name}]", "least_clients=1") for name in ("fast", "middle", "slow", "slowest")
+    },
+    "FedAvg": ("strategy.kind=fedavg", f"strategy.steps={STEPS}"),
+    "FedAsync": ("strategy.kind=fedasync", f"strategy.steps={STEPS}"),
+    "FedBuff": ("strategy.kind=fedbuff", f"strategy.steps={STEPS}"),
+    "FedCompass": (),
+}
+
+
+def run(folder: Path, arm: str, seed: int, changes: tuple[str, ...]) -> dict[str, float]:
+    """One run's summary; what is there already is not run again."""
+    directory = folder / f"{arm.replace(' ', '-')}-{seed}"
+    summary = directory / "summary.json"
+    if not summary.is_file():
+        command = [sys.executable, "-m", "isogon", "federate", "run", "--preset", "wordle-silos", "--seed", str(seed)]
+        for change in changes:
+            command += ["--set", change]
+        environment = {**os.environ, "RAY_AUTH_MODE": "disabled"}
+        with (folder / f"{directory.name}.log").open("w") as log:
+            subprocess.run([*command, "--run-dir", str(directory)], check=True, env=environment, stdout=log, stderr=log)
+    content: dict[str, float] = json.loads(summary.read_bytes())
+    print(f"{arm}, seed {seed}: never-seen words {content['final_never_seen_return']:.3f}", flush=True)
+    return content
+
+
+def spread(values: list[float], digits: int = 2) -> str:
+    """A mean with the least and the largest."""
+    return f"{mean(values):.{digits}f} ({min(values):.{digits}f} to {max(values):.{digits}f})"
+
+
+def table(results: dict[str, list[dict[str, float]]]) -> list[str]:
+    """The rows of a table in Markdown."""
+    lines = [
+        "| | never-seen words: return | solved | clients' words: return | solved | local steps | staleness | busy |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for arm, runs in results.items():
+        cells = [
+            arm,
+            spread([one["final_never_seen_return"] for one in runs]),
+            f"{mean([one['final_never_seen_solved'] for one in runs]):.0%}",
+            spread([one["final_seen_return"] for one in runs]),
+            f"{mean([one['final_seen_solved'] for one in runs]):.0%}",
+            f"{mean([one['local_steps'] for one in runs]):,.0f}",
+            f"{mean([one['mean_staleness'] for one in runs]):.1f}",
+            f"{mean([one['utilisation'] for one in runs]):.0%}",
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    return lines
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--folder", type=Path, default=Path("runs/federation-wordle"))
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--jobs", type=int, default=2)
+    arguments = parser.parse_args()
+    arguments.folder.mkdir(parents=True, exist_ok=True)
+    results: dict[str, list[dict[str, float]]] = {}
+    # Seeds are the outer loop, so that strategies are interleaved in time.
+    work = [(arm, seed, changes) for seed in range(arguments.seeds) for arm, changes in ARMS.items()]
+    with ThreadPoolExecutor(arguments.jobs) as executor:
+        done = executor.map(lambda one: (one[0], run(arguments.folder, *one)), work)
+        for arm, summary in done:
+            results.setdefault(arm, []).append(summary)
+    for line in table(results):
+        print(line)
+    figures = {arm: mean([one["final_never_seen_return"] for one in runs]) for arm, runs in results.items()}
+    print(json.dumps({"benchmark": "federation_wordle", "seeds": arguments.seeds, "never_seen_return": figures}))
+
+
+if __name__ == "__main__":
+    main()
