@@ -84,8 +84,8 @@ def read_federation(path: Path) -> FederationRun:
     notes = [note, damaged, *lost]
     if not spans:
         notes.append("No piece of training has ended yet, so nothing is shown of who worked when.")
-    if state != "done" and len(attempts) > 1:
-        notes.append("What was in hand when an attempt was killed is not shown.")
+    if len(attempts) > 1:
+        notes.append("Of who worked when, what was in hand as an attempt ended is not shown.")
     return FederationRun(
         path=path,
         settings=settings,

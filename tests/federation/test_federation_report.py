@@ -184,7 +184,7 @@ def test_pieces_of_all_attempts_count_up_to_where_the_next_took_over(make: Make)
     page = read(report([run.path]))
     # Of the first attempt the two pieces that its checkpoint and the commit after it hold.
     assert re.search(r" north 20 2 0 .* south-0 10 1 0 ", page.text)
-    assert "What was in hand when an attempt was killed is not shown." in page.text
+    assert "what was in hand as an attempt ended is not shown." in page.text
     assert "attempts 2" in page.text
 
 
