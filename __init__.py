@@ -16,32 +16,48 @@ if TYPE_CHECKING:
     from .system.compare.config import load_comparison
     from .system.config.files import load_config
     from .system.config.run import RunConfig
+    from .system.federation.config import FederationConfig
+    from .system.federation.files import load_federation
+    from .system.federation.run import FederationResult, federate
+    from .system.federation.simulate import SimulationOutcome, simulate
 
 __version__ = "0.1.0"
 __all__ = [
     "Callback",
+    "FederationConfig",
+    "FederationResult",
     "Progress",
     "RunConfig",
     "RunResult",
+    "SimulationOutcome",
     "__version__",
     "compare",
     "evaluate",
+    "federate",
     "load_comparison",
     "load_config",
+    "load_federation",
     "report",
+    "simulate",
     "train",
 ]
 
 _HOMES = {
     "Callback": "system.callbacks",
+    "FederationConfig": "system.federation.config",
+    "FederationResult": "system.federation.run",
     "Progress": "system.callbacks",
     "RunConfig": "system.config.run",
     "RunResult": "system.api",
+    "SimulationOutcome": "system.federation.simulate",
     "compare": "system.compare.command",
     "evaluate": "system.api",
+    "federate": "system.federation.run",
     "load_comparison": "system.compare.config",
     "load_config": "system.config.files",
+    "load_federation": "system.federation.files",
     "report": "system.api",
+    "simulate": "system.federation.simulate",
     "train": "system.api",
 }
 

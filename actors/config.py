@@ -15,7 +15,8 @@ _LABEL_KEY = re.compile(rf"(?:[a-zA-Z0-9][a-zA-Z0-9.-]{{0,252}}/)?{_LABEL}")
 _LABEL_CONDITION = re.compile(rf"!?{_LABEL}|!?in\({_LABEL}(?:, ?{_LABEL})*\)")
 
 
-def _check_selector(selector: dict[str, str]) -> dict[str, str]:
+def check_selector(selector: dict[str, str]) -> dict[str, str]:
+    """The selector itself. Raises ValueError where Ray would not understand it."""
     for key, condition in selector.items():
         if not (_LABEL_KEY.fullmatch(key) and _LABEL_CONDITION.fullmatch(condition)):
             raise ValueError(
@@ -47,7 +48,7 @@ class ActorsConfig(Settings):
         description="of a softmax over the best actions' values, over the run, in units of return, or of their scale "
         "with value.normalise_returns; 0 is greedy",
     )
-    label_selector: Annotated[dict[str, str], AfterValidator(_check_selector)] = may_change_on_resume(
+    label_selector: Annotated[dict[str, str], AfterValidator(check_selector)] = may_change_on_resume(
         {},
         description="labels of the nodes of a cluster where actors may play, as in {zone: left}: each a value, !value, "
         "in(one, other) or !in(one, other); {} is any node",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -185,3 +186,10 @@ class Worker:
             compute_seconds=time.perf_counter() - started,
             stats=stats,
         )
+
+
+def worker_factories(spec: WorkerSpec, workers: int) -> dict[str, Callable[[], Worker]]:
+    """What makes each of a pool's workers, by name: ``env-0``, ``env-1``, ... Raises ValueError for less than one."""
+    if workers < 1:
+        raise ValueError(f"workers is {workers}: it must be at least 1")
+    return {f"env-{index}": partial(Worker, index, spec) for index in range(workers)}

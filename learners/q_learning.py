@@ -18,6 +18,7 @@ from .batch import Batch, Observation
 from .learner import Loss, SharedTensors, UpdateFailed, UpdateStats
 from .networks.value_module import ValueModule, check_fit
 from .policy import QPolicy
+from .proximal import Penalty
 from .q_learning_config import QLearningConfig
 from .randomness import restore_stream, stream_state
 from .values.kinds import C51, CategoricalTarget, Target
@@ -107,32 +108,57 @@ class QLearner:
             raise ValueError("an episode was given to a learner whose head does not normalise returns")
         self._returns.observe(reward, terminated)
 
-    def update(self, batch: Batch, progress: float) -> UpdateStats:
+    def update(
+        self, batch: Batch, progress: float, *, rate_scale: float = 1.0, penalty: Penalty | None = None
+    ) -> UpdateStats:
         """One step of Adam, then of the averaged and the target weights.
+
+        Args:
+            batch: see `learners.batch`.
+            progress: share of the run that is done, which drives the schedules.
+            rate_scale: multiplies the learning rate.
+            penalty: is added to the loss, and told in the stats.
 
         Raises:
             UpdateFailed: the gradient is not finite, or targets are out of range and ``out_of_range`` is ``error``.
         """
         self._progress = progress
         self._rescale()
-        learning_rate = self._learning_rate(progress)
+        learning_rate = self._learning_rate(progress) * rate_scale
         self._optimiser.zero_grad(set_to_none=True)
         try:
             loss = self.loss(batch)
         except ValueError as error:
             raise UpdateFailed(f"update {self.updates + 1}: {error}") from error
-        loss.value.backward()  # type: ignore[no-untyped-call]
+        value, stats = loss.value, loss.stats
+        if penalty is not None:
+            added = penalty(self._plain)
+            value, stats = value + added, {**stats, "penalty": float(added.detach())}
+        value.backward()  # type: ignore[no-untyped-call]
         norm = float(nn.utils.clip_grad_norm_(self._parameters, self._config.max_gradient_norm))
         if not np.isfinite(norm):
             raise UpdateFailed(
-                f"update {self.updates + 1}: the gradient's norm is {norm} and the loss {float(loss.value.detach())}; "
+                f"update {self.updates + 1}: the gradient's norm is {norm} and the loss {float(value.detach())}; "
                 "lower learner.learning_rate, or look for rewards that are not bounded"
             )
         self._optimiser.param_groups[0]["lr"] = learning_rate
         self._optimiser.step()
         self.updates += 1
         self._follow()
-        return UpdateStats(float(loss.value.detach()), norm, learning_rate, loss.td_error, loss.stats)
+        return UpdateStats(float(value.detach()), norm, learning_rate, loss.td_error, stats)
+
+    def restart(self, *, keep_optimiser: bool) -> None:
+        """Begin anew from the module's weights, as after `load_shared`: they become the target's and the averages'.
+
+        An average over weights from before would pull what is played, and what is bootstrapped from, back to them.
+
+        Args:
+            keep_optimiser: keep Adam's moments; otherwise they begin anew too. Steps made so far stay counted.
+        """
+        for follower in (self._target, self._average):
+            follower.load_state_dict(self._plain.state_dict())
+        if not keep_optimiser:
+            self._optimiser.state.clear()
 
     def policy(self) -> QPolicy:
         """A policy with the averaged weights as they are now; later updates do not change it."""

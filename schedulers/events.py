@@ -8,7 +8,7 @@ that it stood still between attempts.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
 
 WorkKind: TypeAlias = Literal["rollout", "train", "evaluate"]
@@ -115,6 +115,36 @@ class Closing:
 Event: TypeAlias = Joined | Left | Arrived | Failed | Published | Demand | Tick | Closing
 
 
+def _fields_of(event: Event) -> dict[str, Any]:
+    values = {item.name: getattr(event, item.name) for item in fields(event)}
+    return {name: dict(value) if isinstance(value, Mapping) else value for name, value in values.items()}
+
+
+_EVENTS: dict[str, type[Event]] = {
+    kind.__name__: kind for kind in (Joined, Left, Arrived, Failed, Published, Demand, Tick, Closing)
+}
+
+
+def event_to_json(event: Event) -> dict[str, Any]:
+    """An event as JSON values."""
+    values = {name: str(value) if isinstance(value, Token) else value for name, value in _fields_of(event).items()}
+    return {"event": type(event).__name__, **values}
+
+
+def event_from_json(values: Mapping[str, Any]) -> Event:
+    """The inverse of `event_to_json`. Raises ValueError for anything else."""
+    rest = dict(values)
+    kind = _EVENTS.get(rest.pop("event", ""))
+    if kind is None:
+        raise ValueError(f"event is {values.get('event')!r}: expected one of {', '.join(_EVENTS)}")
+    if "token" in rest:
+        rest["token"] = Token.parse(rest["token"])
+    try:
+        return kind(**rest)
+    except TypeError as error:
+        raise ValueError(f"event {kind.__name__} has other fields than it should: {error}") from error
+
+
 @dataclass(frozen=True, slots=True)
 class Assign:
     """Give this worker this amount of work, to be done with the weights of ``version``.
@@ -178,4 +208,16 @@ class Scheduler(Protocol):
 
     def check_valid(self) -> None:
         """Assert the invariants of the state."""
+        ...
+
+
+class ReplayableScheduler(Scheduler, Protocol):
+    """A scheduler whose work outlives its process: a journal of events brings its state back."""
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Be exactly as the scheduler was that gave this state, in the same attempt."""
+        ...
+
+    def waiting_tokens(self) -> list[Token]:
+        """Of the pieces whose results arrived and wait for a commit."""
         ...

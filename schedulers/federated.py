@@ -51,8 +51,10 @@ class FederatedScheduler:
     * A client has one piece of training in hand at most. An evaluation is a piece beside it.
     * A client that leaves, begins anew, falls silent or fails ends its work as dropped. Results that arrived stay.
 
-    Time may not go back. ``load_state_dict`` leaves in hand what was in hand, and its clients where they were: results
-    may be in a spool. Whoever resumes tells of those by `Arrived`, then by `Left` whose work is lost, then publishes.
+    Time may not go back. A killed run is taken up in two steps: `restore` gives the state back exactly, in the attempt
+    that wrote it, for the events since then to be told again; ``load_state_dict`` then carries it over into a new
+    attempt. It leaves in hand what was in hand, and its clients where they were: who resumes publishes, and tells by
+    `Left` whose work is lost.
 
     Args:
         attempt: of the run, at least 1; part of every token.
@@ -225,6 +227,9 @@ class FederatedScheduler:
             "attempt": self.attempt,
             "sequence": self._sequence,
             "version": self.version if self.version is not None else self._oldest_next,
+            "published": self.version is not None,
+            "committed": self._committed,
+            "closed": self._closed,
             "now": self.now,
             "clients": [client.state_dict() for client in self.clients.values()],
             "waiting": [result.state_dict() for result in self.waiting.values()],
@@ -241,13 +246,34 @@ class FederatedScheduler:
             ValueError: the state is another scheduler's, or this attempt is not later than the state's, so that tokens
                 could be named twice.
         """
-        if state.get("scheduler") != self.name:
-            raise ValueError(f"scheduler state is of {state.get('scheduler')!r}, expected {self.name!r}")
         if self.attempt <= state["attempt"]:
             raise ValueError(f"attempt is {self.attempt}: it must be above {state['attempt']}, the saved state's")
+        self._load(state)
+        self.version, self._oldest_next = None, state["version"]
+        self._committed = self._closed = False
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Be exactly as the scheduler was that gave this state, in the same attempt.
+
+        Raises:
+            ValueError: the state is another scheduler's, or another attempt's.
+        """
+        if self.attempt != state["attempt"]:
+            raise ValueError(f"attempt is {self.attempt}: it must be {state['attempt']}, the saved state's")
+        self._load(state)
+        self.version = state["version"] if state["published"] else None
+        self._oldest_next = state["version"] + state["published"]
+        self._committed, self._closed = state["committed"], state["closed"]
+
+    def waiting_tokens(self) -> list[Token]:
+        """Of the results that wait for a commit."""
+        return list(self.waiting)
+
+    def _load(self, state: Mapping[str, Any]) -> None:
+        if state.get("scheduler") != self.name:
+            raise ValueError(f"scheduler state is of {state.get('scheduler')!r}, expected {self.name!r}")
         self._sequence = state["sequence"]
         self.now = state["now"]
-        self.version, self._oldest_next = None, state["version"]
         self.clients = {entry["name"]: Client.of(entry, self._speed_options) for entry in state["clients"]}
         self.total_samples = sum(client.samples for client in self.clients.values())
         self.waiting = {result.token: result for result in map(Result.of, state["waiting"])}
@@ -398,7 +424,7 @@ class FederatedScheduler:
 
     def _handle_demand(self, amount: int) -> None:
         for client in self.clients.values():
-            if client.present and not client.silent and not self._closed:
+            if client.present and not client.silent:
                 piece = self._hand_out(client, "evaluate", amount, 1.0)
                 client.evaluations[piece.token] = piece
 

@@ -5,19 +5,23 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
+import numpy as np
+
 from ..actors.environments.build import build_environment, environment_spec
 from ..actors.environments.config import WordleConfig
 from ..actors.environments.limits import episode_limit
 from ..actors.environments.wordle.vocabulary import WordSplit, load_words, split_words
 from ..actors.pools.contract import Pool
+from ..actors.pools.hosts import hosts_of_one
 from ..actors.pools.in_process import InProcessPool
-from ..actors.worker import Worker, WorkerSpec
+from ..actors.worker import WorkerSpec, worker_factories
 from ..learners.encodings.spec import EnvironmentSpec
 from ..learners.networks.config import WordNetworkConfig
 from ..learners.networks.value_module import build_value_module
 from ..learners.policy import build_policy
 from ..learners.q_learning import QLearner
 from ..learners.randomness import stream, torch_generator
+from ..learners.replay.intake import RolloutIntake
 from ..learners.replay.uniform import UniformReplay
 from ..learners.values.returns import ReturnBounds
 from .config.run import RunConfig
@@ -48,10 +52,17 @@ def check_parts(config: RunConfig) -> None:
     build_value_module(config.network, value, spec, torch_generator(stream(0, "try-out")), config.encoding)
 
 
-def build_learner(config: RunConfig, spec: EnvironmentSpec) -> QLearner:
-    """The learner at its beginning."""
-    split = word_split(config)
-    trained = None if split is None else split.train
+def build_learner(config: RunConfig, spec: EnvironmentSpec, trained: np.ndarray | None = None) -> QLearner:
+    """The learner at its beginning.
+
+    Args:
+        config: the run's.
+        spec: of what it learns to play.
+        trained: ``[M] int64``, the actions that training may see; None: of Wordle's words those that the config's
+            split leaves for training, elsewhere all.
+    """
+    if trained is None and (split := word_split(config)) is not None:
+        trained = split.train
     weights = torch_generator(stream(config.seed, "first weights"))
     return QLearner(
         build_value_module(config.network, config.value, spec, weights, config.encoding, trained),
@@ -92,6 +103,13 @@ def needs_legal(config: RunConfig, spec: EnvironmentSpec) -> bool:
     return spec.has_legal and config.replay.returns != "monte_carlo"
 
 
+def build_intake(
+    config: RunConfig, replay: UniformReplay, observe_episode: Callable[[np.ndarray, bool], None] | None = None
+) -> RolloutIntake:
+    """What makes transitions of one player's rollouts and puts them into a replay."""
+    return RolloutIntake(replay, config.replay.return_steps, config.replay.discount, observe_episode)
+
+
 def build_worker_spec(config: RunConfig, spec: EnvironmentSpec) -> WorkerSpec:
     """What every worker is built from, wherever it runs."""
     return WorkerSpec(
@@ -109,15 +127,17 @@ def build_worker_spec(config: RunConfig, spec: EnvironmentSpec) -> WorkerSpec:
 def build_pool(config: RunConfig, spec: EnvironmentSpec, clock: Callable[[], float]) -> Pool:
     """The pool that the config asks for. A Ray pool needs a Ray that is initialised."""
     worker_spec = build_worker_spec(config, spec)
+    workers = worker_factories(worker_spec, config.actors.workers)
     if config.actors.pool == "in_process":
-        return InProcessPool(lambda index: Worker(index, worker_spec), config.actors.workers, clock=clock)
+        return InProcessPool(workers, clock=clock)
     # Ray is loaded only by runs that use it.
     from ..actors.pools.ray_pool import RayPool
 
-    return RayPool(
-        worker_spec,
-        config.actors.workers,
+    hosts = hosts_of_one(
+        workers,
         max_restarts=config.actors.max_restarts,
-        clock=clock,
         label_selector=config.actors.label_selector,
+        torch_threads=worker_spec.torch_threads,
+        setting="actors.label_selector",
     )
+    return RayPool(hosts, clock=clock)

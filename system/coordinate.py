@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from ..actors.pools.contract import Pool, WorkFailed
@@ -12,11 +12,13 @@ from ..actors.work import PolicyState, WorkResult
 from ..schedulers.events import (
     Arrived,
     Assign,
+    Closing,
     Command,
     Commit,
     Demand,
     Drop,
     Event,
+    Failed,
     Joined,
     Left,
     Published,
@@ -28,16 +30,47 @@ from ..schedulers.events import (
 )
 
 
+class ResultRefused(ValueError):
+    """A result is not fit to be applied. Its piece ends dropped, and the run goes on without it."""
+
+
+class CommitRefused(ValueError):
+    """Results cannot be applied together. Their pieces end dropped, and the run goes on without them."""
+
+
 class Sink(Protocol):
     """Where results go: a replay for rollouts, a global model for updates."""
 
-    def validate(self, result: WorkResult) -> None:
-        """Check a result whole before anything is told of it. Raises ValueError where it is not fit to be applied."""
+    def admit(self, result: WorkResult, arrived: Arrived) -> WorkResult:
+        """Check a result whole, before anything is told of it, and keep it for its commit.
+
+        Returns:
+            What the coordinator holds of it until then: the result, or one without payload where that is kept on disk.
+
+        Raises:
+            ResultRefused: it is not fit to be applied; that is its worker's fault, and the run can go on.
+            ValueError: it is not fit to be applied, and the run cannot go on.
+        """
         ...
 
-    def commit(self, entries: list[tuple[WorkResult, float]]) -> None:
-        """Apply these results together, each with its weight."""
+    def commit(self, entries: list[tuple[WorkResult, float]]) -> PolicyState | None:
+        """Apply these results together, each with its weight.
+
+        Returns:
+            The weights' next version, where one comes of it: it is published before anything else happens.
+
+        Raises:
+            CommitRefused: they cannot be applied together. Nothing is applied then.
+        """
         ...
+
+    def discard(self, result: WorkResult) -> None:
+        """Forget a result that was admitted and will not be committed."""
+        ...
+
+
+Observer = Callable[[float, Event | Command], None]
+"""Told, with the run seconds, of each event before the scheduler hears it, and of each command that is carried out."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +80,8 @@ class Committed:
     Attributes:
         token, kind, version, amount, samples: as in the result.
         staleness: versions that were published since the one it was done with.
+        weight: as it was committed with.
+        stats: as in the result.
     """
 
     token: Token
@@ -55,6 +90,8 @@ class Committed:
     amount: int
     samples: int
     staleness: int
+    weight: float
+    stats: Mapping[str, float]
 
 
 @dataclass(frozen=True)
@@ -98,13 +135,32 @@ class Coordinator:
         pool: does it.
         sink: takes the results.
         clock: run seconds, the same as the pool's.
+        observer: told of all that happens.
+        before_publishing: called when a commit made a new version, before anybody is given it: the moment to write a
+            checkpoint, for all that was committed is in the ledger, and nothing hangs on the new version yet.
+        say: told in one line of what went wrong and did not end the run.
     """
 
-    def __init__(self, scheduler: Scheduler, pool: Pool, sink: Sink, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        scheduler: Scheduler,
+        pool: Pool,
+        sink: Sink,
+        clock: Callable[[], float],
+        *,
+        observer: Observer | None = None,
+        before_publishing: Callable[[], None] | None = None,
+        say: Callable[[str], None] = lambda text: None,
+    ) -> None:
         self._scheduler = scheduler
         self._pool = pool
         self._sink = sink
         self._clock = clock
+        self._observe: Observer = observer or (lambda time, what: None)
+        self._before_publishing = before_publishing or (lambda: None)
+        self._say = say
+        self._told = 0.0
+        self._next: PolicyState | None = None
         self._open: dict[Token, Assign] = {}
         self._waiting: dict[Token, WorkResult] = {}
         self._workers: set[str] = set()
@@ -113,6 +169,7 @@ class Coordinator:
         self._wake: float | None = None
         self._demanded: Counter[str] = Counter()
         self._done: Counter[str] = Counter()
+        self._pieces_done: Counter[str] = Counter()
         self._last_sequence = -1
         self._handed_out = self._committed = self._dropped = self._late = self._staleness = 0
         self._report: list[Committed] = []
@@ -131,9 +188,7 @@ class Coordinator:
             raise ValueError(f"version is {state.version}: it must be above {self._version}, the last one")
         if self._version == 0:
             self.step(0.0)
-        self._version = state.version
-        self._pool.publish(state)
-        self._tell(Published(self._clock(), state.version))
+        self._tell(self._send_out(state))
 
     def demand(self, amount: int, kind: WorkKind = "rollout") -> None:
         """Want this much more work done, in the kind's unit. While `drain` runs it is held back."""
@@ -146,6 +201,10 @@ class Coordinator:
     def outstanding(self, kind: WorkKind = "rollout") -> int:
         """How much was demanded and has not been committed, in the kind's unit; what was overshot is not a debt."""
         return max(0, self._demanded[kind] - self._done[kind])
+
+    def done(self, kind: WorkKind) -> tuple[int, int]:
+        """Pieces of this kind that were committed, and how much they are together in the kind's unit."""
+        return self._pieces_done[kind], self._done[kind]
 
     def step(self, timeout: float) -> list[Committed]:
         """Take the events that wait, let the scheduler speak, carry out what it says.
@@ -167,15 +226,14 @@ class Coordinator:
             match event:
                 case Arrived():
                     self._arrive(event)
-                case Joined():
-                    self._workers.add(event.worker)
+                case Failed():
+                    self._say(f"{event.worker} failed at {event.token}: {event.reason}")
                     self._tell(event)
-                case Left():
-                    self._workers.discard(event.worker)
+                case Joined() | Left():
                     self._tell(event)
-        if self._wake is not None and self._clock() >= self._wake:
+        if self._wake is not None and (now := self._clock()) >= self._wake:
             self._wake = None
-            self._tell(Tick(self._clock()))
+            self._tell(Tick(now))
         return self._report
 
     def drain(self, timeout: float) -> list[Committed]:
@@ -200,6 +258,12 @@ class Coordinator:
         for amount, kind in held:
             self.demand(amount, kind)
         return report
+
+    def close_work(self) -> list[Committed]:
+        """Want no more work: what waits is committed or dropped as the scheduler says, what is in hand is dropped."""
+        self._report = []
+        self._tell(Closing(self._clock()))
+        return self._report
 
     def reset_workers(self) -> None:
         """Make every worker begin anew with its next work. Raises RuntimeError while work is in hand."""
@@ -226,23 +290,35 @@ class Coordinator:
         )
 
     def state_dict(self) -> dict[str, Any]:
-        """The ledger's sums and the scheduler's state, as JSON values. Work in hand counts as dropped."""
+        """The ledger's sums, the work in hand, and the scheduler's state, as JSON values."""
         return {
             "scheduler": self._scheduler.state_dict(),
             "demanded": dict(self._demanded),
             "done": dict(self._done),
+            "pieces_done": dict(self._pieces_done),
             "handed_out": self._handed_out,
             "committed": self._committed,
             "dropped": self._dropped + len(self._open),
+            "open": [[str(a.token), a.kind, a.amount, a.version, a.rate_scale] for a in self._open.values()],
+            "told": self._told,
+            "workers": sorted(self._workers),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take up a state in a new attempt, before the first step. Raises ValueError for another scheduler's state."""
+        """Take up a state in a new attempt, before the first step, with nothing left of the work that was in hand.
+
+        Raises:
+            ValueError: it is another scheduler's state.
+        """
+        self._load_sums(state)
+        self._scheduler.load_state_dict(state["scheduler"])
+
+    def _load_sums(self, state: Mapping[str, Any]) -> None:
         if self._workers or self._open:
             raise RuntimeError("a coordinator takes up a state before its first step: workers have joined this one")
-        self._scheduler.load_state_dict(state["scheduler"])
         self._demanded = Counter(state["demanded"])
         self._done = Counter(state["done"])
+        self._pieces_done = Counter(state.get("pieces_done", {}))
         self._handed_out = state["handed_out"]
         self._committed = state["committed"]
         self._dropped = state["dropped"]
@@ -258,19 +334,62 @@ class Coordinator:
     def _arrive(self, event: Arrived) -> None:
         result = self._pool.take(event.token)
         assign = self._open.get(event.token)
-        if assign is None or event.token in self._waiting:
+        if event.token in self._waiting:
             self._late += 1
             return
+        if assign is None:
+            # The scheduler may have given the worker up: it hears that it is there.
+            self._late += 1
+            self._pool.acknowledge(event.token)
+            self._tell(event)
+            return
         try:
-            self._sink.validate(result)
+            self._waiting[event.token] = self._sink.admit(result, event)
+        except ResultRefused as error:
+            self._pool.acknowledge(event.token)
+            self._say(f"{event.worker}'s {assign.kind} {event.token} is refused: {error}")
+            self._tell(Failed(event.time, event.worker, event.token, f"refused: {error}"))
+            return
         except ValueError as error:
             raise WorkFailed(f"{event.worker}'s {assign.kind} {event.token} is refused: {error}") from error
-        self._waiting[event.token] = result
         self._tell(event)
+        self._pool.acknowledge(event.token)
 
     def _tell(self, event: Event) -> None:
-        for command in self._scheduler.handle(event):
-            self._carry_out(command)
+        """Tell the scheduler, carry out what it says, and send out the version that came of it, if one did."""
+        events = deque([event])
+        while events:
+            told = self._timed(events.popleft())
+            self._note(told)
+            self._observe(told.time, told)
+            for command in self._scheduler.handle(told):
+                self._observe(told.time, command)
+                self._carry_out(command)
+            if self._next is not None:
+                state, self._next = self._next, None
+                self._before_publishing()
+                events.append(self._send_out(state))
+
+    def _note(self, event: Event) -> None:
+        match event:
+            case Joined():
+                self._workers.add(event.worker)
+            case Left():
+                self._workers.discard(event.worker)
+            case Published():
+                self._version = event.version
+
+    def _timed(self, event: Event) -> Event:
+        """The event, not before the last one: a clock that was set back would confuse every estimate of speed."""
+        if event.time < self._told:
+            self._say(f"the clock went back by {self._told - event.time:.3g} s: run time stands still until it is past")
+            return replace(event, time=self._told)
+        self._told = event.time
+        return event
+
+    def _send_out(self, state: PolicyState) -> Published:
+        self._pool.publish(state)
+        return Published(max(self._clock(), self._told), state.version)
 
     def _carry_out(self, command: Command) -> None:
         match command:
@@ -283,19 +402,44 @@ class Coordinator:
             case Commit():
                 self._commit(command)
             case Drop():
-                self._waiting.pop(command.token, None)
-                self._dropped += self._open.pop(command.token, None) is not None
+                self._end_unused(command.token)
             case WakeAt():
                 self._wake = command.time if self._wake is None else min(self._wake, command.time)
 
+    def _end_unused(self, token: Token) -> None:
+        if (result := self._waiting.pop(token, None)) is not None:
+            self._sink.discard(result)
+        self._dropped += self._open.pop(token, None) is not None
+
     def _commit(self, command: Commit) -> None:
-        results = [(self._waiting[token], weight) for token, weight in command.entries]
-        self._sink.commit(results)
-        for result, _ in results:
+        results = [(self._waiting[token], weight) for token, weight in command.entries if token in self._waiting]
+        for token, _ in command.entries:
+            if token not in self._waiting:
+                self._say(f"{token} cannot be applied: its result is gone from the spool")
+                self._end_unused(token)
+        try:
+            self._next = self._sink.commit(results)
+        except CommitRefused as error:
+            self._say(f"{len(results)} results are dropped: {error}")
+            for result, _ in results:
+                self._observe(self._told, Drop(result.token, str(error)))
+                self._end_unused(result.token)
+            self._next, results = self._sink.commit([]), []
+        for result, weight in results:
             del self._waiting[result.token], self._open[result.token]
             self._committed += 1
             self._done[result.kind] += result.amount
+            self._pieces_done[result.kind] += 1
             self._staleness = self._version - result.version
             self._report.append(
-                Committed(result.token, result.kind, result.version, result.amount, result.samples, self._staleness)
+                Committed(
+                    token=result.token,
+                    kind=result.kind,
+                    version=result.version,
+                    amount=result.amount,
+                    samples=result.samples,
+                    staleness=self._staleness,
+                    weight=weight,
+                    stats=result.stats,
+                )
             )

@@ -41,6 +41,11 @@ PURPOSES: Mapping[str, tuple[Purpose, ...]] = {
 }
 
 
+def solved_share(returns: np.ndarray) -> float:
+    """Share of Wordle's games, by their returns of any shape, that were won."""
+    return float((returns > _UNSOLVED).mean())
+
+
 def play_evaluation(config: RunConfig, policy: Policy) -> dict[str, Scores]:
     """Greedy episodes by purpose: every word of both sets once in Wordle, ``evaluation.episodes`` elsewhere."""
     played: dict[str, Scores] = {}
@@ -182,13 +187,13 @@ def _wordle_summary(
         "never_seen_vs_filter": float(gain.mean()),
         "never_seen_vs_filter_low": low,
         "never_seen_vs_filter_high": high,
-        "never_seen_solved": float((never_seen > _UNSOLVED).mean()),
-        "filter_solved": float((filtering > _UNSOLVED).mean()),
+        "never_seen_solved": solved_share(never_seen),
+        "filter_solved": solved_share(filtering),
         "seen_return": float(seen.mean()),
-        "seen_solved": float((seen > _UNSOLVED).mean()),
+        "seen_solved": solved_share(seen),
         "validation_return": float(np.stack([scores["validation"]["return"] for scores in played]).mean()),
         "data_policy_return": float(data.mean()),
-        "data_policy_solved": float((data > _UNSOLVED).mean()),
+        "data_policy_solved": solved_share(data),
         "entropy_search_return": float(opponents.entropy_search.mean()),
         "never_seen_vs_entropy_search": float(ahead.mean()),
         "never_seen_vs_entropy_search_low": ahead_low,

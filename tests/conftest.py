@@ -13,6 +13,7 @@ torch.set_num_threads(1)
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 pytest.register_assert_rewrite(
+    "tests.actors.client_pool_suite",
     "tests.actors.environment_suite",
     "tests.actors.pool_suite",
     "tests.kernels.row_checks",

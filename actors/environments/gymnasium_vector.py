@@ -14,6 +14,7 @@ import numpy.typing as npt
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from ...learners.encodings.spec import ArraySpec, EnvironmentSpec
+from . import cartpole_dynamics  # noqa: F401 - importing it registers its id
 from .contract import Observation, Step, check_action
 
 PLAIN_FIELD = "observation"

@@ -114,3 +114,7 @@ class FederatedTask(Protocol):
         Empty where the server has none: then the clients are asked.
         """
         ...
+
+    def evaluate_final(self, model: Model) -> Mapping[str, float]:
+        """What is to be said of the last model; may take longer than `evaluate`, and need not have a ``score``."""
+        ...

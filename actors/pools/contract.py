@@ -3,17 +3,22 @@
 In-process, Ray, the virtual clock and gRPC silos are four pools behind this one face; ``tests/actors/pool_suite.py``
 runs on each. A lost worker is an event, not an exception. A worker whose *code* fails is a fault of the program or of
 the user's environment: in a training run `WorkFailed` is raised, for trying again would fail again. In a federation one
-client's fault is not the others': the pool then tells of it by `Failed`.
+client's fault is not the others': a pool with ``failures="tell"`` tells of it by `Failed`, and a worker that cannot
+even start is left out: the pool tells of it by a `Left` with the reason, as it does of one that is gone for good before
+it ever joined.
 """
 
 from __future__ import annotations
 
-from typing import Protocol, TypeAlias
+from typing import Literal, Protocol, TypeAlias
 
 from ...schedulers.events import Arrived, Assign, Failed, Joined, Left, Token
 from ..work import PolicyState, WorkResult
 
 PoolEvent: TypeAlias = Joined | Left | Arrived | Failed
+
+Failures: TypeAlias = Literal["raise", "tell"]
+"""What becomes of a worker whose code raises: the pool ends by `WorkFailed`, or tells of it and goes on."""
 
 
 class WorkFailed(RuntimeError):
@@ -33,7 +38,7 @@ class Pool(Protocol):
         ...
 
     def missing(self) -> str:
-        """What workers that are not there wait for, in words that name the remedy."""
+        """What workers that are not there wait for, in words that name the remedy; and which were left out, and why."""
         ...
 
     def publish(self, state: PolicyState) -> None:
@@ -44,7 +49,11 @@ class Pool(Protocol):
         ...
 
     def submit(self, assign: Assign) -> None:
-        """Hand out work. Raises ValueError for an unknown version or worker."""
+        """Hand out work. Raises ValueError for an unknown version or worker.
+
+        Work for a worker whose `Left` the last call of `events` gave is taken and comes to nothing: the caller may not
+        have read so far.
+        """
         ...
 
     def events(self, timeout: float) -> list[PoolEvent]:
@@ -59,7 +68,10 @@ class Pool(Protocol):
         ...
 
     def acknowledge(self, token: Token) -> None:
-        """The result that was taken is safe with whoever took it: nobody needs to keep a copy any longer."""
+        """The result that was taken is safe with whoever took it: nobody needs to keep a copy any longer.
+
+        Until then the pool may keep one. Said twice, or of a token that is not known, it means nothing.
+        """
         ...
 
     def reset_workers(self) -> None:
@@ -72,3 +84,8 @@ class Pool(Protocol):
     def close(self) -> None:
         """Stop the workers and free what they hold. May be called twice."""
         ...
+
+
+def raised(error: BaseException) -> str:
+    """What was raised, in one phrase."""
+    return f"{type(error).__name__}: {error}"

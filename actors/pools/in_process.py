@@ -3,41 +3,52 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
-from ...schedulers.events import Arrived, Assign, Joined, Token
-from ..work import PolicyState, WorkResult, payload_nbytes
-from ..worker import Worker
-from .contract import PoolEvent, WorkFailed
+from ...schedulers.events import Arrived, Assign, Failed, Joined, Left, Token
+from ..work import PolicyState, WorkDoer, WorkResult, payload_nbytes
+from .contract import Failures, PoolEvent, PoolExhausted, WorkFailed, raised
 
 
 class InProcessPool:
     """Does the work in `events`: one piece a call, in the order of submission, whatever the timeout.
 
     Args:
-        worker_factory: makes worker number i; it is called ``env-i``.
-        workers: how many, at least 1.
+        workers: what makes each, by name; at least one.
         clock: run seconds.
+        failures: what becomes of a worker whose code raises.
+        labels: that workers join with, by name.
 
     Raises:
-        WorkFailed: a worker could not be made.
+        WorkFailed: a worker could not be made, where failures raise.
     """
 
-    def __init__(self, worker_factory: Callable[[int], Worker], workers: int, *, clock: Callable[[], float]) -> None:
-        if workers < 1:
-            raise ValueError(f"workers is {workers}: it must be at least 1")
+    def __init__(
+        self,
+        workers: Mapping[str, Callable[[], WorkDoer]],
+        *,
+        clock: Callable[[], float],
+        failures: Failures = "raise",
+        labels: Mapping[str, Mapping[str, str]] | None = None,
+    ) -> None:
+        if not workers:
+            raise ValueError("workers is empty: a pool needs at least 1")
         self._clock = clock
-        self._workers: dict[str, Worker] = {}
+        self._failures = failures
+        self._workers: dict[str, WorkDoer] = {}
+        self._left_out: dict[str, str] = {}
         self._state: PolicyState | None = None
         self._queue: deque[tuple[Assign, PolicyState]] = deque()
         self._results: dict[Token, WorkResult] = {}
-        for index in range(workers):
-            name = f"env-{index}"
+        self._labels = labels or {}
+        self._announced = False
+        for name, make in workers.items():
             try:
-                self._workers[name] = worker_factory(index)
+                self._workers[name] = make()
             except Exception as error:
-                raise WorkFailed(f"{name} failed to start: {type(error).__name__}: {error}") from error
-        self._unannounced = list(self._workers)
+                if failures == "raise":
+                    raise WorkFailed(f"{name} failed to start: {raised(error)}") from error
+                self._left_out[name] = f"failed to start: {raised(error)}"
 
     @property
     def restarts(self) -> int:
@@ -45,7 +56,9 @@ class InProcessPool:
         return 0
 
     def missing(self) -> str:
-        """Nothing: workers of this process are there from the beginning."""
+        """Which workers were left out; the others are there from the beginning."""
+        if self._left_out:
+            return "; ".join(f"{name} {reason}" for name, reason in self._left_out.items())
         return "the workers of this process are closed: begin a new run"
 
     def publish(self, state: PolicyState) -> None:
@@ -62,20 +75,24 @@ class InProcessPool:
         self._queue.append((assign, self._state))
 
     def events(self, timeout: float) -> list[PoolEvent]:
-        """First that all workers joined; then do the next piece and tell of it. Raises `WorkFailed`."""
-        if self._unannounced:
-            joined: list[PoolEvent] = [Joined(self._clock(), name) for name in self._unannounced]
-            self._unannounced = []
-            return joined
+        """First that all workers joined; then do the next piece and tell of it.
+
+        Raises `WorkFailed`, `PoolExhausted`.
+        """
+        if not self._announced:
+            self._announced = True
+            return self._announce()
+        if not self._workers and self._left_out:
+            raise PoolExhausted(f"no worker is left: {self.missing()}")
         if not self._queue:
             return []
         assign, state = self._queue.popleft()
         try:
             result = self._workers[assign.worker].run(assign, state)
         except Exception as error:
-            raise WorkFailed(
-                f"{assign.worker} failed at {assign.kind} {assign.token}: {type(error).__name__}: {error}"
-            ) from error
+            if self._failures == "tell":
+                return [Failed(self._clock(), assign.worker, assign.token, raised(error))]
+            raise WorkFailed(f"{assign.worker} failed at {assign.kind} {assign.token}: {raised(error)}") from error
         self._results[assign.token] = result
         return [
             Arrived(
@@ -106,11 +123,19 @@ class InProcessPool:
             worker.reset()
 
     def close(self) -> None:
-        """Close the workers' environments and forget everything."""
+        """Close the workers and forget everything."""
         for worker in self._workers.values():
             worker.close()
         self._workers = {}
-        self._unannounced = []
+        self._left_out = {}
+        self._announced = True
         self._queue.clear()
         self._results.clear()
         self._state = None
+
+    def _announce(self) -> list[PoolEvent]:
+        now = self._clock()
+        joined: list[PoolEvent] = [
+            Joined(now, name, worker.samples, self._labels.get(name, {})) for name, worker in self._workers.items()
+        ]
+        return joined + [Left(now, name, reason) for name, reason in self._left_out.items()]

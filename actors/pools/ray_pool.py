@@ -1,56 +1,20 @@
-"""Workers as Ray actors, one process each. The only module of `actors` that imports Ray."""
+"""Workers in Ray actors. The only module of `actors` that imports Ray."""
 
 from __future__ import annotations
 
-import os
-from collections import Counter
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import ray
-import torch
+from ray import cloudpickle
 from ray.exceptions import RayError, RayTaskError
 
-from ...schedulers.events import Arrived, Assign, Joined, Left, Token
+from ...schedulers.events import Arrived, Assign, Failed, Joined, Left, Token
 from ..work import PolicyState, WorkResult, payload_nbytes
-from ..worker import Worker, WorkerSpec
-from .contract import PoolEvent, PoolExhausted, WorkFailed
-
-
-class EnvActor:
-    """A `Worker` in a Ray actor.
-
-    Its constructor does nothing that can fail: Ray would report a failure there as the actor's death, and here it is
-    to come back as what it is, an exception of the worker's own code.
-    """
-
-    def __init__(self, index: int, spec: WorkerSpec) -> None:
-        self._index = index
-        self._spec = spec
-        self._worker: Worker | None = None
-
-    def begin(self) -> tuple[int, int]:
-        """Make the worker, a new one if there is one already.
-
-        Returns:
-            This process's id, and how many processes of this actor were lost before it.
-        """
-        torch.set_num_threads(self._spec.torch_threads)
-        self._worker = Worker(self._index, self._spec)
-        return os.getpid(), _processes_lost()
-
-    def run(self, assign: Assign, state: PolicyState) -> WorkResult:
-        """Do one piece of work. A process that replaced a lost one unnoticed makes its worker first."""
-        if self._worker is None:
-            self.begin()
-        assert self._worker is not None
-        return self._worker.run(assign, state)
-
-    def reset(self) -> None:
-        """Begin anew with the next rollout."""
-        if self._worker is not None:
-            self._worker.reset()
+from .contract import Failures, PoolEvent, PoolExhausted, WorkFailed, raised
+from .hosts import HostSpec, what_hosts_wait_for
+from .worker_host import WorkerHost
 
 
 def _processes_lost() -> int:
@@ -63,18 +27,30 @@ def _processes_lost() -> int:
     return int(record["NumRestarts"])
 
 
+@dataclass(eq=False)
+class _Host:
+    """One actor, as the pool sees it, with those of its workers that are not gone for good."""
+
+    spec: HostSpec
+    actor: Any
+    workers: set[str] = field(default_factory=set)
+    restarts: int = 0
+
+
 @dataclass
 class _Remote:
-    """One worker's actor, as the pool sees it."""
+    """One worker, as the pool sees it; ``thread`` is Ray's option that calls it in a thread of its own."""
 
-    actor: Any
+    host: _Host
+    thread: dict[str, str]
     pid: int | None = None
+    ever_joined: bool = False
     last_arrival: float = 0.0
 
 
 @dataclass(frozen=True)
 class _Call:
-    """What an object reference will answer; ``assign`` is None for `EnvActor.begin`."""
+    """What an object reference will answer; ``assign`` is None for `WorkerHost.begin`."""
 
     worker: str
     submitted: float
@@ -82,62 +58,57 @@ class _Call:
 
 
 class RayPool:
-    """Workers ``env-0``, ``env-1``, ... as Ray actors of one CPU each.
+    """Workers in Ray actors, one or more to a process.
 
     Consumes assignments and versions; produces results, in shared memory: the arrays of a payload are read-only. Waits,
     in `events` only, for actors to answer; unblocked by the first answer, by the loss of an actor, or by the timeout.
-    A result stays in the pool from the arrival to `take`, so that at most as many wait as are in flight.
+    A result stays in the pool from the arrival to `take`, so that at most as many wait as are in flight; the object
+    store keeps it until `acknowledge`, and as long as somebody has its arrays.
 
-    Ray replaces a lost actor's process; the pool tells of the loss as soon as work comes back undone, and of the
-    worker's return as soon as its environments and policy stand again. Work that was in the lost process is never
-    retried by Ray and its results are never taken: the scheduler gives it out again under a new token.
+    Ray replaces a lost actor's process; the pool tells of the loss of its workers as soon as work comes back undone,
+    and of each worker's return as soon as it stands again. Work that was in the lost process is never retried by Ray
+    and its results are never taken: the scheduler gives it out again under a new token. A worker that hangs holds up
+    nobody: others of its process have threads of their own.
 
     Ray starts worker processes at niceness 15. On a machine that also learns, start the local cluster with
     ``RAY_worker_niceness=0`` in the environment, or the players starve.
 
     Args:
-        spec: what each worker is made from.
-        workers: how many, at least 1. Those that find no CPU join when one is free.
-        max_restarts: times that Ray replaces one lost worker.
+        hosts: the processes; at least one. Those that find no CPU or no node with their labels join later.
         clock: run seconds.
-        label_selector: labels that a node must have to get a worker, as in ``{"zone": "left"}``; see `ActorsConfig`.
+        failures: what becomes of a worker whose code raises.
 
     Raises:
         RuntimeError: Ray is not initialised.
+        ValueError: two workers of one name.
     """
 
-    def __init__(
-        self,
-        spec: WorkerSpec,
-        workers: int,
-        *,
-        max_restarts: int,
-        clock: Callable[[], float],
-        label_selector: Mapping[str, str] | None = None,
-    ) -> None:
-        if workers < 1:
-            raise ValueError(f"workers is {workers}: it must be at least 1")
+    def __init__(self, hosts: Iterable[HostSpec], *, clock: Callable[[], float], failures: Failures = "raise") -> None:
         if not ray.is_initialized():
             raise RuntimeError("Ray is not initialised: call ray.init() first, or use the in-process pool")
         self._clock = clock
-        self._selector = dict(label_selector or {})
+        self._failures = failures
         self._state: tuple[int, Any] | None = None
+        self._hosts: list[_Host] = []
+        self._remotes: dict[str, _Remote] = {}
         self._calls: dict[Any, _Call] = {}
         self._results: dict[Token, WorkResult] = {}
-        self._just_left: str | None = None
-        self._failure: WorkFailed | PoolExhausted | None = None
-        self._restarts: dict[str, int] = {}
-        make = ray.remote(num_cpus=1, max_restarts=max_restarts, max_task_retries=0, label_selector=self._selector)(
-            EnvActor
-        )
-        self._remotes = {f"env-{index}": _Remote(make.remote(index, spec)) for index in range(workers)}
-        for worker in self._remotes:
-            self._begin(worker)
+        self._unacknowledged: dict[Token, Any] = {}
+        self._left_out: dict[str, str] = {}
+        self._untold: list[PoolEvent] = []
+        self._unread: set[str] = set()
+        self._failure: WorkFailed | None = None
+        self._last_gone: str | None = None
+        self._restarts_of_gone = 0
+        for host in hosts:
+            self.add(host)
+        if not self._remotes:
+            raise ValueError("hosts is empty: a pool needs at least 1")
 
     @property
     def restarts(self) -> int:
-        """How many times processes of lost workers were replaced, as far as the new ones have answered."""
-        return sum(self._restarts.values())
+        """How many times lost processes were replaced, as far as the new ones have answered."""
+        return self._restarts_of_gone + sum(host.restarts for host in self._hosts)
 
     @property
     def pids(self) -> dict[str, int]:
@@ -146,15 +117,46 @@ class RayPool:
 
     def missing(self) -> str:
         """What workers that are not there wait for: a node with a free CPU, and with the labels."""
-        known = ray.nodes()  # type: ignore[no-untyped-call]
-        nodes = Counter(_labels_and_cpus(node) for node in known if node["Alive"])
-        there = "; ".join(f"{number} with {what}" for what, number in sorted(nodes.items()))
-        if not self._selector:
-            return f"each takes a CPU of its own, and the cluster has these nodes: {there}: free a CPU, or add a node"
-        return (
-            f"actors.label_selector is {_listed(self._selector)}, and the cluster has these nodes: {there}: free a CPU "
-            "of a node with these labels, add one (ray start --labels), or change actors.label_selector"
-        )
+        waiting = [h.spec for h in self._hosts if any(self._remotes[worker].pid is None for worker in h.workers)]
+        told = [f"{worker} {reason}" for worker, reason in self._left_out.items()]
+        if waiting or not told:
+            nodes = ray.nodes()  # type: ignore[no-untyped-call]
+            told.insert(0, what_hosts_wait_for(waiting or [host.spec for host in self._hosts], nodes))
+        return "; ".join(told)
+
+    def add(self, spec: HostSpec) -> None:
+        """Start another process; its workers join when they stand. Raises ValueError for a name that is taken."""
+        if taken := spec.workers.keys() & self._remotes.keys():
+            raise ValueError(f"workers has {', '.join(sorted(taken))}: the pool has one of that name already")
+        # A worker alone has its process's main thread, which some environments insist on.
+        threads = {worker: f"worker-{i}" for i, worker in enumerate(spec.workers)} if len(spec.workers) > 1 else {}
+        options: dict[str, Any] = {
+            "num_cpus": spec.num_cpus,
+            "max_restarts": spec.max_restarts,
+            "max_task_retries": 0,
+            "label_selector": dict(spec.label_selector),
+            "concurrency_groups": dict.fromkeys(threads.values(), 1) or None,
+        }
+        makers = {worker: cloudpickle.dumps(make) for worker, make in spec.workers.items()}  # type: ignore[no-untyped-call]
+        actor = ray.remote(**options)(WorkerHost).remote(makers, spec.torch_threads, _processes_lost)
+        host = _Host(spec, actor, set(spec.workers))
+        self._hosts.append(host)
+        for worker in spec.workers:
+            self._left_out.pop(worker, None)
+            thread = {"concurrency_group": threads[worker]} if threads else {}
+            self._remotes[worker] = _Remote(host, thread)
+            self._begin(worker)
+
+    def remove(self, worker: str) -> None:
+        """Let a worker go for good; `events` tells that it left. Raises ValueError for an unknown worker."""
+        remote = self._remotes.get(worker)
+        if remote is None:
+            raise ValueError(f"worker is {worker!r}: the pool has {', '.join(self._remotes) or 'none'}")
+        if len(remote.host.workers) > 1:
+            remote.host.actor.end.options(**remote.thread).remote(worker)
+        self._untold.append(Left(self._clock(), worker, "removed"))
+        self._unread.add(worker)
+        self._forget(worker, "removed")
 
     def publish(self, state: PolicyState) -> None:
         """Put a version into the object store, once for all workers. Work submitted before keeps its own."""
@@ -163,33 +165,33 @@ class RayPool:
     def submit(self, assign: Assign) -> None:
         """Hand out work. Raises ValueError for an unknown worker or another version than the newest."""
         remote = self._remotes.get(assign.worker)
-        if remote is None or (remote.pid is None and assign.worker != self._just_left):
+        unread = assign.worker in self._unread
+        if not unread and (remote is None or remote.pid is None):
             raise ValueError(f"worker is {assign.worker!r}: the pool has {', '.join(self.pids) or 'none'}")
         if self._state is None or self._state[0] != assign.version:
             newest = self._state[0] if self._state else "none"
             raise ValueError(f"version is {assign.version}: the newest published version is {newest}")
         # The caller may not have read yet that this worker left: it will, and then gives the work up as lost.
-        if assign.worker == self._just_left:
+        if unread or remote is None:
             return
-        ref = remote.actor.run.remote(assign, self._state[1])
+        ref = remote.host.actor.run.options(**remote.thread).remote(assign.worker, assign, self._state[1])
         self._calls[ref] = _Call(assign.worker, self._clock(), assign)
 
     def events(self, timeout: float) -> list[PoolEvent]:
         """What happened, in order; at once when nothing is in hand.
 
-        A `Left` is always the last event of a call. Raises `WorkFailed`, `PoolExhausted`.
+        Those of workers that left are always the last events of a call. Raises `WorkFailed`, `PoolExhausted`.
         """
-        self._just_left = None
-        if self._failure is not None:
-            raise self._failure
-        events: list[PoolEvent] = []
-        for ref in self._answered(timeout):
-            if (event := self._receive(ref)) is not None:
-                events.append(event)
-            if self._just_left is not None or self._failure is not None:
-                break
-        if self._failure is not None and not events:
-            raise self._failure
+        self._unread = {event.worker for event in self._untold}
+        if self._untold:
+            events, self._untold = self._untold, []
+            return events
+        events = self._received(self._answered(timeout)) if self._failure is None else []
+        if not events:
+            if self._failure is not None:
+                raise self._failure
+            if not self._remotes and self._last_gone is not None:
+                raise PoolExhausted(f"no worker is left; {self._last_gone}")
         return events
 
     def take(self, token: Token) -> WorkResult:
@@ -197,30 +199,38 @@ class RayPool:
         return self._results.pop(token)
 
     def acknowledge(self, token: Token) -> None:
-        """Nobody keeps a copy here once a result is taken."""
+        """Let the object store free the result, as soon as nobody has its arrays."""
+        self._unacknowledged.pop(token, None)
 
     def reset_workers(self) -> None:
         """Make every worker begin anew with its next work. Raises RuntimeError while work is in hand."""
         in_hand = len(self._results) + sum(call.assign is not None for call in self._calls.values())
         if in_hand:
             raise RuntimeError(f"{in_hand} pieces are in hand: workers cannot begin anew")
-        # An actor takes its calls in order, and one that is lost meanwhile begins anew in any case.
-        for remote in self._remotes.values():
-            remote.actor.reset.remote()
+        # A worker takes its calls in order, and one that is lost meanwhile begins anew in any case.
+        for worker, remote in self._remotes.items():
+            remote.host.actor.reset.options(**remote.thread).remote(worker)
 
     def close(self) -> None:
         """End the actors and let go of everything in the object store."""
         if ray.is_initialized():
-            for remote in self._remotes.values():
-                ray.kill(remote.actor)
+            for host in self._hosts:
+                ray.kill(host.actor)
+        self._restarts_of_gone = self.restarts
+        self._hosts = []
         self._remotes = {}
         self._calls.clear()
         self._results.clear()
+        self._unacknowledged.clear()
+        self._untold = []
+        self._unread = set()
+        self._last_gone = None
         self._state = None
 
     def _begin(self, worker: str) -> None:
         # Ray holds this call back, and repeats it, until a replaced process is there or none will come.
-        ref = self._remotes[worker].actor.begin.options(max_task_retries=-1).remote()
+        remote = self._remotes[worker]
+        ref = remote.host.actor.begin.options(max_task_retries=-1, **remote.thread).remote(worker)
         self._calls[ref] = _Call(worker, self._clock())
 
     def _answered(self, timeout: float) -> list[Any]:
@@ -233,34 +243,50 @@ class RayPool:
         answered, _ = ray.wait(refs, num_returns=len(refs), timeout=0)
         return list(answered)
 
-    def _receive(self, ref: Any) -> PoolEvent | None:
-        call = self._calls.pop(ref)
-        remote = self._remotes[call.worker]
-        try:
-            answer = ray.get(ref)
-        except RayTaskError as error:
-            what = f"at {call.assign.kind} {call.assign.token}" if call.assign else "to start"
-            cause = error.cause
-            self._failure = WorkFailed(f"{call.worker} failed {what}: {type(cause).__name__}: {cause}")
-            self._failure.__cause__ = error
-            return None
-        except RayError as error:
-            return self._lose(call, f"{type(error).__name__}: {error}")
-        if call.assign is None:
-            remote.pid, self._restarts[call.worker] = answer
-            return Joined(self._clock(), call.worker)
-        return self._arrive(call.assign, call, answer)
+    def _received(self, refs: list[Any]) -> list[PoolEvent]:
+        events: list[PoolEvent] = []
+        lost: dict[_Host, tuple[_Call, str]] = {}
+        for ref in refs:
+            call = self._calls.pop(ref)
+            try:
+                answer = ray.get(ref)
+            except RayTaskError as error:
+                if self._failures == "raise":
+                    what = f"at {call.assign.kind} {call.assign.token}" if call.assign else "to start"
+                    self._failure = WorkFailed(f"{call.worker} failed {what}: {raised(error.cause)}")
+                    self._failure.__cause__ = error
+                    break
+                events += self._fail(call, error.cause)
+            except RayError as error:
+                host = self._remotes[call.worker].host
+                # That a process never begins says more than that work came back undone.
+                if host not in lost or call.assign is None:
+                    lost[host] = (call, raised(error))
+            else:
+                begun = call.assign is None
+                events.append(self._join(call.worker, *answer) if begun else self._arrive(ref, call, answer))
+        for host, (call, reason) in lost.items():
+            events += self._lose(host, reason, for_good=call.assign is None)
+        self._unread |= {event.worker for event in events if isinstance(event, Left)}
+        return events
 
-    def _arrive(self, assign: Assign, call: _Call, result: WorkResult) -> Arrived:
+    def _join(self, worker: str, pid: int, processes_lost: int, samples: int) -> Joined:
+        remote = self._remotes[worker]
+        remote.pid, remote.ever_joined = pid, True
+        remote.host.restarts = processes_lost
+        return Joined(self._clock(), worker, samples, remote.host.spec.labels)
+
+    def _arrive(self, ref: Any, call: _Call, result: WorkResult) -> Arrived:
         now = self._clock()
         remote = self._remotes[call.worker]
         begun = max(call.submitted, remote.last_arrival)
         remote.last_arrival = now
-        self._results[assign.token] = result
+        self._results[result.token] = result
+        self._unacknowledged[result.token] = ref
         return Arrived(
             time=now,
             worker=call.worker,
-            token=assign.token,
+            token=result.token,
             version=result.version,
             amount=result.amount,
             samples=result.samples,
@@ -269,25 +295,39 @@ class RayPool:
             link_seconds=max(0.0, now - begun - result.compute_seconds),
         )
 
-    def _lose(self, call: _Call, reason: str) -> Left | None:
-        remote = self._remotes[call.worker]
-        self._calls = {ref: other for ref, other in self._calls.items() if other.worker != call.worker}
+    def _fail(self, call: _Call, cause: BaseException) -> list[PoolEvent]:
         if call.assign is not None:
-            remote.pid = None
-            self._just_left = call.worker
-            self._begin(call.worker)
-            return Left(self._clock(), call.worker, reason)
-        del self._remotes[call.worker]
-        if not self._remotes:
-            self._failure = PoolExhausted(f"no worker is left; {call.worker} was the last: {reason}")
-        return None
+            return [Failed(self._clock(), call.worker, call.assign.token, raised(cause))]
+        return self._leave_for_good(call.worker, f"failed to start: {raised(cause)}")
 
+    def _lose(self, host: _Host, reason: str, *, for_good: bool) -> list[PoolEvent]:
+        workers = [worker for worker in self._remotes if worker in host.workers]
+        if for_good:
+            return [event for worker in workers for event in self._leave_for_good(worker, reason)]
+        begins = {call.worker for call in self._calls.values() if call.assign is None}
+        self._calls = {r: call for r, call in self._calls.items() if call.worker not in host.workers or not call.assign}
+        events: list[PoolEvent] = []
+        for worker in workers:
+            if self._remotes[worker].pid is not None:
+                self._remotes[worker].pid = None
+                events.append(Left(self._clock(), worker, reason))
+            if worker not in begins:
+                self._begin(worker)
+        return events
 
-def _labels_and_cpus(node: Mapping[str, Any]) -> str:
-    """A node of `ray.nodes`, without the labels that Ray gives every node anew."""
-    labels = {name: value for name, value in node["Labels"].items() if name != "ray.io/node-id"}
-    return f"{_listed(labels) if labels else 'no labels'} and {node['Resources'].get('CPU', 0):g} CPUs"
+    def _leave_for_good(self, worker: str, reason: str) -> list[PoolEvent]:
+        remote = self._remotes[worker]
+        told = remote.ever_joined and remote.pid is None
+        self._left_out[worker] = reason
+        self._forget(worker, reason)
+        return [] if told else [Left(self._clock(), worker, reason)]
 
-
-def _listed(labels: Mapping[str, str]) -> str:
-    return ", ".join(f"{name}={value}" for name, value in sorted(labels.items()))
+    def _forget(self, worker: str, reason: str) -> None:
+        host = self._remotes.pop(worker).host
+        self._calls = {ref: call for ref, call in self._calls.items() if call.worker != worker}
+        self._last_gone = f"{worker} was the last: {reason}"
+        host.workers.discard(worker)
+        if not host.workers:
+            ray.kill(host.actor)
+            self._hosts.remove(host)
+            self._restarts_of_gone += host.restarts

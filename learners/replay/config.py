@@ -32,3 +32,8 @@ class ReplayConfig(Settings):
                 "min_size must be at most capacity"
             )
         return self
+
+    @property
+    def return_steps(self) -> int | None:
+        """Steps of return before a value is put in for the rest; None for whole episodes."""
+        return None if self.returns == "monte_carlo" else self.n_step

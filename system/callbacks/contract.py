@@ -5,10 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from ..config.run import RunConfig
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -17,11 +14,12 @@ class Progress:
 
     Attributes:
         share: of the budget that is used, in [0, 1].
-        phase: ``"offline"`` while only the data policy's games are learnt from, then ``"online"``.
+        phase: ``"offline"`` while only the data policy's games are learnt from, then ``"online"``; of a federation
+            ``"federation"``.
         seconds: of training so far, all attempts together, standstills not counted.
-        updates: learner updates so far.
-        env_steps: environment steps played so far, the offline games apart.
-        version: newest published version of the weights.
+        updates: learner updates so far; of a federation clients' updates that were applied.
+        env_steps: environment steps played so far, the offline games apart; of a federation clients' local steps.
+        version: newest published version of the weights, or of the global model.
         metrics: the newest figures by their name in `system.metrics`, such as ``isogon_episode_return``.
     """
 
@@ -45,8 +43,11 @@ class Callback:
 
     required: bool = False
 
-    def on_start(self, config: RunConfig, run_dir: Path, resumed_from: str | None) -> None:
-        """The run directory stands and work begins. ``resumed_from`` names the checkpoint, if there is one."""
+    def on_start(self, config: Any, run_dir: Path, resumed_from: str | None) -> None:
+        """The run directory stands and work begins. ``resumed_from`` names the checkpoint, if there is one.
+
+        ``config`` is a training run's `RunConfig`, or a federation's `FederationConfig`.
+        """
 
     def on_message(self, text: str) -> None:
         """One line for a person: what is being done now, or a warning."""

@@ -13,7 +13,7 @@ from ..errors import log_details
 from .contract import Callback, Progress
 
 if TYPE_CHECKING:
-    from ..config.run import CallbackConfig, RunConfig
+    from ..config.run import CallbackConfig
 
 
 def build_callbacks(configs: Sequence[CallbackConfig]) -> list[Callback]:
@@ -59,7 +59,7 @@ class GuardedCallbacks(Callback):
         self.left_out: list[str] = []
         self.log: Path | None = None
 
-    def on_start(self, config: RunConfig, run_dir: Path, resumed_from: str | None) -> None:
+    def on_start(self, config: Any, run_dir: Path, resumed_from: str | None) -> None:
         """Tell all."""
         self._tell("on_start", config, run_dir, resumed_from)
 

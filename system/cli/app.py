@@ -15,6 +15,7 @@ from .configs import config_app
 from .doctor import doctor
 from .endings import end_on_sigterm, report
 from .evaluate import evaluate
+from .federate import federate_app
 from .play import play_app
 from .report import report as report_runs
 from .train import train
@@ -30,6 +31,7 @@ app.command()(evaluate)
 app.command("report")(report_runs)
 app.command()(compare)
 app.command()(doctor)
+app.add_typer(federate_app, name="federate")
 app.add_typer(play_app, name="play")
 app.add_typer(config_app, name="config")
 
@@ -55,6 +57,8 @@ def isogon(
       isogon report runs/wordle-1
       isogon play wordle runs/wordle-1 --word crane
       isogon compare --quick
+      isogon federate simulate --preset digits
+      isogon federate run --preset wordle-silos
       isogon config show wordle --explain
     """
 

@@ -13,12 +13,14 @@ config_app = typer.Typer(no_args_is_help=True, rich_markup_mode="rich", help="Sh
 
 @config_app.command("list")
 def list_presets() -> None:
-    """List the presets."""
-    from ..config.files import preset_names, preset_title
+    """List the presets, of training runs and of federations."""
+    from ..config.files import FEDERATIONS, PRESETS, preset_names, preset_title
 
-    names = preset_names()
-    for name in names:
-        typer.echo(f"{name:<{max(map(len, names))}}  {preset_title(name)}".rstrip())
+    for heading, package in (("isogon train", PRESETS), ("isogon federate", FEDERATIONS)):
+        names = preset_names(package)
+        typer.echo(f"{heading}:")
+        for name in names:
+            typer.echo(f"  {name:<{max(map(len, names))}}  {preset_title(name, package)}".rstrip())
 
 
 @config_app.command("show")
@@ -34,6 +36,11 @@ def show(
       isogon config show wordle --explain
       isogon config show wordle --set network.hidden=512 > my.yaml
     """
-    from ..config.files import describe, load_config
+    from ..config.files import FEDERATIONS, describe, load_config, preset_names
 
-    typer.echo(describe(load_config(source, overrides or []), explain=explain), nl=False)
+    if source in preset_names(FEDERATIONS):
+        from ..federation.files import load_federation
+
+        typer.echo(describe(load_federation(source, overrides or []), explain=explain), nl=False)
+    else:
+        typer.echo(describe(load_config(source, overrides or []), explain=explain), nl=False)

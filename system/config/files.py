@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import ValidationError
 from pydantic_core import to_jsonable_python
@@ -27,8 +27,13 @@ from .problems import Origin, about_section, meaning, one_line, shown
 from .run import RunConfig
 from .yaml_text import YamlError, read_yaml, write_entry, write_yaml
 
+SettingsT = TypeVar("SettingsT", bound=Settings)
+
 _MOST_PROBLEMS = 5
-_PRESETS = f"{__package__.rpartition('.')[0]}.presets"
+PRESETS = f"{__package__.rpartition('.')[0]}.presets"
+"""Where the presets of training runs are."""
+FEDERATIONS = f"{PRESETS}.federations"
+"""Where the presets of federations are."""
 _SUFFIXES = (".yaml", ".yml")
 
 
@@ -47,15 +52,15 @@ class _Override:
     value: Any
 
 
-def preset_names() -> list[str]:
-    """The presets that come with Isogon, sorted."""
-    files = resources.files(_PRESETS).iterdir()
+def preset_names(package: str = PRESETS) -> list[str]:
+    """The presets that come with Isogon, sorted: of training runs, or of ``FEDERATIONS``."""
+    files = resources.files(package).iterdir()
     return sorted(file.name.removesuffix(".yaml") for file in files if file.name.endswith(".yaml"))
 
 
-def preset_title(name: str) -> str:
+def preset_title(name: str, package: str = PRESETS) -> str:
     """A preset's first line, which is a comment and says what it is for; empty where it has none."""
-    first = (resources.files(_PRESETS) / f"{name}.yaml").read_text(encoding="utf-8").partition("\n")[0]
+    first = (resources.files(package) / f"{name}.yaml").read_text(encoding="utf-8").partition("\n")[0]
     return first.removeprefix("#").strip() if first.startswith("#") else ""
 
 
@@ -66,7 +71,14 @@ def load_config(source: str, overrides: Sequence[str] = ()) -> RunConfig:
         ConfigError: no such preset or file, text that is no YAML, an unknown key, a wrong value. The message names the
             dotted key, the value, where it came from and what is expected.
     """
-    where, text = _read(source)
+    return load_settings(RunConfig, source, overrides)
+
+
+def load_settings(
+    model: type[SettingsT], source: str, overrides: Sequence[str] = (), package: str = PRESETS
+) -> SettingsT:
+    """As `load_config`, for another kind of config, whose presets are in another package."""
+    where, text = _read(source, package)
     try:
         data = read_yaml(text)
     except YamlError as error:
@@ -78,13 +90,13 @@ def load_config(source: str, overrides: Sequence[str] = ()) -> RunConfig:
     changes.sort(key=lambda change: change.path[-1] != KIND)
     origin = Origin(where, {".".join(change.path): change.text for change in changes})
     if changes:
-        data = _complete(RunConfig, data)
+        data = _complete(model, data)
     for change in changes:
-        _apply(data, change)
-    return _validated(data, origin)
+        _apply(model, data, change)
+    return _validated(model, data, origin)
 
 
-def describe(config: RunConfig, *, explain: bool = False) -> str:
+def describe(config: Settings, *, explain: bool = False) -> str:
     """The whole config as YAML that `load_config` reads back. ``explain`` adds each key's meaning as a comment."""
     if not explain:
         return write_yaml(config.model_dump(mode="json"))
@@ -106,7 +118,7 @@ def resume_changes(old: Settings, new: Settings, prefix: str = "") -> list[str]:
     return changed
 
 
-def check_resume(old: RunConfig, new: RunConfig) -> None:
+def check_resume(old: Settings, new: Settings) -> None:
     """Raises ResumeRefused where `resume_changes` finds anything."""
     if changed := resume_changes(old, new):
         raise ResumeRefused(
@@ -114,10 +126,10 @@ def check_resume(old: RunConfig, new: RunConfig) -> None:
         )
 
 
-def _read(source: str) -> tuple[str, str]:
-    names = preset_names()
+def _read(source: str, package: str) -> tuple[str, str]:
+    names = preset_names(package)
     if source in names:
-        file = resources.files(_PRESETS) / f"{source}.yaml"
+        file = resources.files(package) / f"{source}.yaml"
         return f"preset {source}", file.read_text(encoding="utf-8")
     path = Path(source)
     if path.suffix not in _SUFFIXES and not path.is_file():
@@ -155,12 +167,12 @@ def _complete(model: Model, data: Mapping[str, Any]) -> dict[str, Any]:
     return full
 
 
-def _apply(data: dict[str, Any], change: _Override) -> None:
-    models: tuple[Model, ...] = (RunConfig,)
+def _apply(model: Model, data: dict[str, Any], change: _Override) -> None:
+    models: tuple[Model, ...] = (model,)
     place: dict[str, Any] = data
     for depth, part in enumerate(change.path[:-1]):
-        model = of_kind(models, place)
-        models = sections_of(model, part) if model else ()
+        section = of_kind(models, place)
+        models = sections_of(section, part) if section else ()
         inner = place.get(part)
         if inner is None:
             inner = place[part] = _complete(models[0], {}) if len(models) == 1 else {}
@@ -177,14 +189,14 @@ def _apply(data: dict[str, Any], change: _Override) -> None:
     place[name] = change.value
 
 
-def _validated(data: dict[str, Any], origin: Origin) -> RunConfig:
+def _validated(model: type[SettingsT], data: dict[str, Any], origin: Origin) -> SettingsT:
     try:
         # As JSON, strict mode takes lists for tuples and whole numbers for floats, and nothing else for something else.
-        return RunConfig.model_validate_json(json.dumps(data), strict=True)
+        return model.model_validate_json(json.dumps(data), strict=True)
     except (RecursionError, ValueError) as error:
         if not isinstance(error, ValidationError):
             raise ConfigError(f"{origin.source}: a value holds itself") from error
-        lines = [one_line(RunConfig, problem, origin) for problem in error.errors(include_url=False)]
+        lines = [one_line(model, problem, origin) for problem in error.errors(include_url=False)]
         more = len(lines) - _MOST_PROBLEMS
         rest = [f"and {more} more of this kind"] if more > 0 else []
         raise ConfigError("\n".join(lines[:_MOST_PROBLEMS] + rest)) from error

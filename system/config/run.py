@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from ...actors.config import ActorsConfig
 from ...actors.environments.config import EnvironmentConfig
+from ...actors.offline_games import OfflineGamesConfig
 from ...learners.encodings.custom import EncodingConfig
 from ...learners.networks.config import MLPConfig, NetworkConfig, WordNetworkConfig
 from ...learners.plugins import PluginConfig
@@ -32,13 +33,9 @@ class BudgetConfig(Settings):
         return self
 
 
-class OfflineConfig(Settings):
+class OfflineConfig(OfflineGamesConfig):
     """Learning from games that poor players played, before the run's own."""
 
-    steps: int = Field(180_000, ge=1, description="environment steps that the data policy plays")
-    smart_share: float = Field(
-        0.5, ge=0, le=1, description="Wordle: probability that it guesses a consistent word; else any word"
-    )
     budget_share: float = Field(
         0.2, gt=0, le=1, description="share of the run's budget before actors play; 1 learns offline alone"
     )
@@ -96,6 +93,33 @@ class CallbackConfig(PluginConfig):
         return {"class": value} if isinstance(value, str) else value
 
 
+def check_together(
+    environment: EnvironmentConfig,
+    encoding: EncodingConfig | None,
+    network: NetworkConfig,
+    value: ValueConfig,
+    offline: OfflineGamesConfig | None,
+) -> None:
+    """Check that these sections of a config go together. Raises ValueError, which names the field and the remedy."""
+    if isinstance(network, WordNetworkConfig):
+        if environment.kind != "wordle":
+            raise ValueError(
+                f"network.kind is {network.kind}, which reads Wordle boards: use mlp for a Gymnasium environment"
+            )
+        if encoding is not None:
+            raise ValueError(
+                f"network.kind is {network.kind}, which reads Wordle boards as they are: use mlp behind an encoding"
+            )
+        if value.form != "tilt":
+            raise ValueError(
+                f"network.kind is {network.kind}, which scores words: value.form must be tilt, not {value.form}"
+            )
+    if offline and environment.kind != "wordle":
+        raise ValueError("offline is set: there is a data policy for Wordle only")
+    # Bins and range may come from a preset: whether they are all there shows only here.
+    check_range(value)
+
+
 class RunConfig(Settings):
     """Everything that fixes a run."""
 
@@ -130,29 +154,10 @@ class RunConfig(Settings):
 
     @model_validator(mode="after")
     def _check(self) -> RunConfig:
-        if isinstance(self.network, WordNetworkConfig):
-            self._check_words(self.network.kind)
-        if self.offline and self.environment.kind != "wordle":
-            raise ValueError("offline is set: there is a data policy for Wordle only")
-        # Bins and range may come from a preset: whether they are all there shows only here.
-        check_range(self.value)
+        check_together(self.environment, self.encoding, self.network, self.value, self.offline)
         if self.deterministic:
             self._check_deterministic()
         return self
-
-    def _check_words(self, network: str) -> None:
-        if self.environment.kind != "wordle":
-            raise ValueError(
-                f"network.kind is {network}, which reads Wordle boards: use mlp for a Gymnasium environment"
-            )
-        if self.encoding is not None:
-            raise ValueError(
-                f"network.kind is {network}, which reads Wordle boards as they are: use mlp behind an encoding"
-            )
-        if self.value.form != "tilt":
-            raise ValueError(
-                f"network.kind is {network}, which scores words: value.form must be tilt, not {self.value.form}"
-            )
 
     def _check_deterministic(self) -> None:
         wanted = {

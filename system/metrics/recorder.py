@@ -91,6 +91,30 @@ POLICY_STALENESS = Metric(
     "isogon_policy_staleness_versions", "gauge", "versions", "Versions between the newest and the one that last acted"
 )
 
+FEDERATION_VERSION = Metric("isogon_federation_version", "gauge", "1", "Version of the global model")
+FEDERATION_SCORE = Metric(
+    "isogon_federation_score", "gauge", "1", "Score of the global model at its newest evaluation by the server"
+)
+FEDERATION_STALENESS = Metric(
+    "isogon_federation_staleness_versions",
+    "histogram",
+    "versions",
+    "Versions between the one that an applied update began from and the newest",
+    boundaries=(1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0),
+)
+FEDERATION_UPDATES = Metric(
+    "isogon_federation_updates_applied_total", "counter", "updates", "Clients' updates applied", ("client_group",)
+)
+FEDERATION_STEPS = Metric(
+    "isogon_federation_local_steps_total", "counter", "steps", "Clients' local steps applied", ("client_group",)
+)
+FEDERATION_STEP_SECONDS = Metric(
+    "isogon_federation_step_seconds", "gauge", "seconds", "Time of a client for a local step, newest", ("client_group",)
+)
+CLIENT_SCORE = Metric(
+    "isogon_federation_client_score", "gauge", "1", "Score of the global model on clients' own data", ("client_group",)
+)
+
 PHASE_SECONDS = Metric(
     "isogon_phase_seconds_total", "counter", "seconds", "Wall-clock time of the learner's rank, by phase", ("phase",)
 )

@@ -9,11 +9,16 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
+from typing import TypeAlias
+
+Data: TypeAlias = bytes | str | Iterable[bytes]
+"""What a file is to hold: bytes, text (as UTF-8), or chunks of bytes that are made as they are written."""
 
 
-def write_atomically(path: Path, data: bytes | str) -> None:
-    """Put ``data`` (text as UTF-8) under ``path``, replacing what is there; readers see the old or the new, whole.
+def write_atomically(path: Path, data: Data) -> None:
+    """Put ``data`` under ``path``, replacing what is there; readers see the old or the new, whole.
 
     When it returns, the file is on the disk. When it fails, ``path`` is as it was and no temporary file is left.
 
@@ -30,7 +35,7 @@ def write_atomically(path: Path, data: bytes | str) -> None:
     sync_folder(path.parent)
 
 
-def write_durably(path: Path, data: bytes | str) -> None:
+def write_durably(path: Path, data: Data) -> None:
     """Write a new file and flush it to the disk; its folder's entry is not flushed.
 
     Raises:
@@ -38,7 +43,9 @@ def write_durably(path: Path, data: bytes | str) -> None:
         OSError: it could not be written; what was written is left.
     """
     with path.open("xb") as file:
-        file.write(data.encode() if isinstance(data, str) else data)
+        whole = data.encode() if isinstance(data, str) else data
+        for chunk in [whole] if isinstance(whole, bytes) else whole:
+            file.write(chunk)
         file.flush()
         os.fsync(file.fileno())
 

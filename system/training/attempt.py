@@ -158,9 +158,8 @@ class TrainingAttempt:
     ) -> Rank:
         config = self.config
         learner, replay = build_learner(config, spec), build_replay(config)
-        n_step = None if config.replay.returns == "monte_carlo" else config.replay.n_step
         observe = learner.observe_episode if config.value.normalise_returns else None
-        sink = RolloutSink(spec, replay, n_step, config.replay.discount, observe)
+        sink = RolloutSink(spec, replay, config.replay.return_steps, config.replay.discount, observe)
         pool = build_pool(config, spec, self._clock.seconds)
         stack.callback(pool.close)
         scheduler = EqualSplit(

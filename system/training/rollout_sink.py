@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 
 from ...actors.columns import Columns, check_columns
 from ...actors.work import Scores, WorkResult
 from ...learners.encodings.spec import EnvironmentSpec
-from ...learners.replay.episodes import EpisodeAssembler
-from ...learners.replay.transitions import TransitionAssembler
+from ...learners.replay.intake import RolloutIntake
 from ...learners.replay.uniform import UniformReplay
+from ...schedulers.events import Arrived
 
 
 class RolloutSink:
@@ -38,27 +39,28 @@ class RolloutSink:
         discount: float,
         observe_episode: Callable[[np.ndarray, bool], None] | None = None,
     ) -> None:
-        self._observe_episode = observe_episode
-        self._episodes: dict[str, EpisodeAssembler] = {}
         self._spec = spec
         self._replay = replay
-        self._n_step = n_step
-        self._discount = discount
-        self._assemblers: dict[str, TransitionAssembler] = {}
+        self._make_intake = partial(RolloutIntake, replay, n_step, discount, observe_episode)
+        self._intakes: dict[str, RolloutIntake] = {}
         self._follows: dict[str, tuple[int, int]] = {}
         self.env_steps = 0
         self.finished = np.zeros(3)
         self.evaluations: list[tuple[int, Scores]] = []
 
-    def validate(self, result: WorkResult) -> None:
-        """Raises ValueError where a result is not whole; see `check_columns`."""
+    def admit(self, result: WorkResult, arrived: Arrived) -> WorkResult:
+        """The result itself. Raises ValueError where it is not whole; see `check_columns`."""
         if result.kind == "rollout":
             check_columns(result.payload, self._spec)
         elif not np.isfinite(result.payload["return"]).all():
             raise ValueError("an evaluation's returns are not finite")
+        return result
+
+    def discard(self, result: WorkResult) -> None:
+        """Nothing is kept of it here."""
 
     def commit(self, entries: Sequence[tuple[WorkResult, float]]) -> None:
-        """Apply results; the weight says nothing for rollouts."""
+        """Apply results; the weight says nothing for rollouts, and the learner numbers the versions."""
         for result, _ in entries:
             if result.kind == "evaluate":
                 self.evaluations.append((result.version, result.payload))
@@ -67,11 +69,7 @@ class RolloutSink:
 
     def insert_recorded(self, columns: Columns) -> None:
         """Put an offline data set into replay: it counts neither as environment steps nor as episodes."""
-        assembler = TransitionAssembler(self._n_step, self._discount)
-        self._replay.insert(assembler.add(columns, continues=False))
-        if self._observe_episode is not None:
-            for reward, terminated in EpisodeAssembler().add(columns, continues=False):
-                self._observe_episode(reward, terminated)
+        self._make_intake().add(columns, continues=False)
 
     def take_finished(self) -> tuple[int, float, float]:
         """(episodes, summed return, summed length) of the episodes that ended since the last call."""
@@ -80,22 +78,15 @@ class RolloutSink:
 
     def forget_unfinished(self) -> None:
         """Drop the beginnings of episodes whose ends will not come: workers begin anew."""
-        self._assemblers.clear()
-        self._episodes.clear()
+        self._intakes.clear()
         self._follows.clear()
 
     def _insert(self, result: WorkResult) -> None:
         worker = result.token.worker
-        assembler = self._assemblers.setdefault(worker, TransitionAssembler(self._n_step, self._discount))
+        intake = self._intakes.setdefault(worker, self._make_intake())
         # A piece may have been lost between two others, or the worker replaced: its episodes then do not go on.
         continues = self._follows.get(worker) == (result.stream, result.first_step)
-        transitions = assembler.add(result.payload, continues)
+        intake.add(result.payload, continues=continues)
         self._follows[worker] = (result.stream, result.first_step + result.payload["action"].shape[0])
-        if len(transitions["action_tm1"]):
-            self._replay.insert(transitions)
-        if self._observe_episode is not None:
-            episodes = self._episodes.setdefault(worker, EpisodeAssembler())
-            for reward, terminated in episodes.add(result.payload, continues):
-                self._observe_episode(reward, terminated)
         self.env_steps += result.samples
         self.finished += [result.stats[name] for name in ("episodes", "return_sum", "length_sum")]

@@ -25,12 +25,12 @@ SPEC = corridor_spec()
 PATIENCE = 60.0
 
 
-def wait_for(pool: Pool, wanted: type[PoolEvent], number: int = 1) -> list[PoolEvent]:
+def wait_for(pool: Pool, wanted: type[PoolEvent] | tuple[type[PoolEvent], ...], number: int = 1) -> list[PoolEvent]:
     """Events until so many of a kind are among them."""
     events: list[PoolEvent] = []
     deadline = time.monotonic() + PATIENCE
     while sum(isinstance(event, wanted) for event in events) < number:
-        assert time.monotonic() < deadline, f"{number} {wanted.__name__} did not come: {events}"
+        assert time.monotonic() < deadline, f"{number} {wanted} did not come: {events}"
         events += pool.events(1.0)
     return events
 

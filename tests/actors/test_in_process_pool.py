@@ -2,22 +2,23 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from functools import partial
+import time
 
+import pytest
+
+from isogon.actors.federation.worker import client_factories
 from isogon.actors.pools import InProcessPool
-from isogon.actors.worker import Worker, WorkerSpec
+from isogon.actors.worker import WorkerSpec, worker_factories
 from isogon.schedulers.events import Arrived, Joined
 
+from .client_pool_suite import LABELS, SEED, ClientPoolSuite
 from .pool_suite import PoolLifeSuite, PoolSuite, piece, wait_for
+from .regression import Regression
 from .toys import Corridor, Shift, weights
 
 
-def make_worker(index: int, spec: WorkerSpec) -> Worker:
-    return Worker(index, spec)
-
-
 def make_pool(spec: WorkerSpec, workers: int) -> InProcessPool:
-    return InProcessPool(partial(make_worker, spec=spec), workers, clock=lambda: 12.5)
+    return InProcessPool(worker_factories(spec, workers), clock=lambda: 12.5)
 
 
 class TestInProcessPool(PoolSuite):
@@ -62,3 +63,15 @@ def test_closing_closes_the_environments() -> None:
 def test_pools_load_no_ray() -> None:
     code = "import sys, isogon.actors.pools; assert 'ray' not in sys.modules, 'Ray was loaded'"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+class TestInProcessClients(ClientPoolSuite):
+    def make(self, names: list[str]) -> InProcessPool:
+        labels = dict.fromkeys(names, LABELS)
+        factories = client_factories(Regression(), names, SEED)
+        return InProcessPool(factories, clock=time.monotonic, failures="tell", labels=labels)
+
+
+def test_a_pool_wants_workers() -> None:
+    with pytest.raises(ValueError, match="workers is empty"):
+        InProcessPool({}, clock=time.monotonic)

@@ -12,8 +12,9 @@ import ray
 from ray import cloudpickle
 
 from isogon.actors.pools import PoolExhausted
+from isogon.actors.pools.hosts import hosts_of_one
 from isogon.actors.pools.ray_pool import RayPool
-from isogon.actors.worker import Worker, WorkerSpec
+from isogon.actors.worker import Worker, WorkerSpec, worker_factories
 from isogon.schedulers.events import Arrived, Joined, Left
 
 from . import toys
@@ -30,7 +31,7 @@ SLOW = 40_000
 
 
 def make_pool(spec: WorkerSpec, workers: int, max_restarts: int = 3) -> RayPool:
-    return RayPool(spec, workers, max_restarts=max_restarts, clock=time.monotonic)
+    return RayPool(hosts_of_one(worker_factories(spec, workers), max_restarts=max_restarts), clock=time.monotonic)
 
 
 class TestRayPool(PoolSuite):
@@ -110,7 +111,10 @@ def test_processes_that_die_while_they_start_are_counted(tmp_path: Path) -> None
 
 def test_what_is_missing_is_told_with_what_there_is() -> None:
     selector = {"zone": "left", "tier": "!spot"}
-    pool = RayPool(corridor_spec(), 1, max_restarts=0, clock=time.monotonic, label_selector=selector)
+    hosts = hosts_of_one(
+        worker_factories(corridor_spec(), 1), max_restarts=0, label_selector=selector, setting="actors.label_selector"
+    )
+    pool = RayPool(hosts, clock=time.monotonic)
     try:
         assert pool.events(1.0) == []
         told = pool.missing()

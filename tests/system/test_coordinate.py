@@ -6,7 +6,6 @@ import signal
 import time
 from collections import Counter, deque
 from collections.abc import Mapping
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,8 +13,9 @@ import pytest
 
 from isogon.actors.columns import check_columns
 from isogon.actors.pools import InProcessPool, PoolEvent, WorkFailed
+from isogon.actors.pools.hosts import hosts_of_one
 from isogon.actors.work import PolicyState, WorkResult
-from isogon.actors.worker import Worker, WorkerSpec
+from isogon.actors.worker import worker_factories
 from isogon.schedulers import EqualSplit
 from isogon.schedulers.events import (
     Arrived,
@@ -46,11 +46,15 @@ class ListSink:
         self.weights: list[float] = []
         self.refuse = refuse
 
-    def validate(self, result: WorkResult) -> None:
+    def admit(self, result: WorkResult, arrived: Arrived) -> WorkResult:
         if self.refuse:
             raise ValueError(self.refuse)
         if result.kind == "rollout":
             check_columns(result.payload, Corridor(3).spec)
+        return result
+
+    def discard(self, result: WorkResult) -> None:
+        pass
 
     def commit(self, entries: list[tuple[WorkResult, float]]) -> None:
         self.results += [result for result, _ in entries]
@@ -127,17 +131,13 @@ class ScriptedScheduler:
         pass
 
 
-def make_worker(index: int, spec: WorkerSpec) -> Worker:
-    return Worker(index, spec)
-
-
 class World:
     """A run around the in-process pool."""
 
     def __init__(self, attempt: int = 1, workers: int = 2, piece: int = 30, in_flight: int = 1) -> None:
         self.clock = Clock()
         self.sink = ListSink()
-        self.pool = InProcessPool(partial(make_worker, spec=SPEC), workers, clock=self.clock)
+        self.pool = InProcessPool(worker_factories(SPEC, workers), clock=self.clock)
         self.scheduler = EqualSplit(attempt, piece, in_flight)
         self.coordinator = Coordinator(self.scheduler, self.pool, self.sink, self.clock)
 
@@ -300,7 +300,7 @@ def test_results_of_dropped_and_ended_work_are_discarded() -> None:
     pool, sink = ScriptedPool(), ListSink()
     one = Assign("env-0", Token(1, "env-0", 0), "rollout", 10, 1)
     two = Assign("env-0", Token(1, "env-0", 1), "rollout", 10, 1)
-    scheduler = ScriptedScheduler([], [one, two], [Drop(one.token, "late")], [], [Commit(((two.token, 0.25),))])
+    scheduler = ScriptedScheduler([], [one, two], [Drop(one.token, "late")], [], [], [Commit(((two.token, 0.25),))])
     coordinator = Coordinator(scheduler, pool, sink, Clock())
     pool.script.append([Joined(0.0, "env-0")])
     coordinator.step(0.0)
@@ -405,7 +405,7 @@ def test_a_killed_actor_is_replaced_and_its_work_is_applied_exactly_once() -> No
     cloudpickle.register_pickle_by_value(toys)  # type: ignore[no-untyped-call]
     piece, pieces = 9_000, 12
     sink = ListSink()
-    pool = RayPool(SPEC, 2, max_restarts=3, clock=time.monotonic)
+    pool = RayPool(hosts_of_one(worker_factories(SPEC, 2), max_restarts=3), clock=time.monotonic)
     coordinator = Coordinator(EqualSplit(1, piece, in_flight=2), pool, sink, time.monotonic)
     try:
         coordinator.publish(weights(1))

@@ -24,7 +24,6 @@ from isogon.system.builder import build_learner, build_spec, build_worker_spec
 from isogon.system.config.files import load_config
 from isogon.system.config.run import RunConfig
 from isogon.system.runs.directory import RunDirectory
-from isogon.system.training import offline_games
 
 from .test_training import final_state, short_wordle
 
@@ -45,7 +44,6 @@ def test_every_word_that_training_saw_is_a_training_word(
         return build_environment(environment, purpose, num_envs)
 
     monkeypatch.setattr(builder, "build_environment", build_and_note)
-    monkeypatch.setattr(offline_games, "build_environment", build_and_note)
     train(config, run_dir=tmp_path / "run")
     assert asked == {"train", "validation"}
 

@@ -44,7 +44,7 @@ def test_players_are_on_the_nodes_with_the_labels(two_nodes: RayCluster, tmp_pat
     run = tmp_path / "isogon-runs" / "pole-1"
     assert f"the run stays on the node {cluster_host()}, in {run}:" in trained.stdout
     players = json.loads(
-        cluster.run("ray list actors --filter class_name=EnvActor --detail --format json 2>/dev/null").stdout
+        cluster.run("ray list actors --filter class_name=WorkerHost --detail --format json 2>/dev/null").stdout
     )
     nodes = json.loads(cluster.run("ray list nodes --detail --format json 2>/dev/null").stdout)
     zones = {node["node_id"]: node["labels"]["zone"] for node in nodes}

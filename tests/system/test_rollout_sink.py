@@ -10,10 +10,11 @@ from isogon.actors.work import WorkResult
 from isogon.learners.encodings.spec import ArraySpec, EnvironmentSpec
 from isogon.learners.randomness import stream
 from isogon.learners.replay.uniform import UniformReplay
-from isogon.schedulers.events import Token
+from isogon.schedulers.events import Arrived, Token
 from isogon.system.training.rollout_sink import RolloutSink
 
 SPEC = EnvironmentSpec("toy", {"x": ArraySpec((1,), "float32")}, num_actions=2)
+ARRIVED = Arrived(0.0, "env-0", Token(1, "env-0", 0), 1, 2, 2, 0, 0.1, 0.0)
 
 
 def result(
@@ -84,11 +85,11 @@ def test_a_broken_rollout_is_refused(sink: RolloutSink) -> None:
     assert isinstance(broken.payload, dict)
     broken.payload["reward"][0] = np.nan
     with pytest.raises(ValueError, match="reward"):
-        sink.validate(broken)
+        sink.admit(broken, ARRIVED)
     token = Token(1, "env-0", 1)
     scores = {"return": np.array([np.inf], np.float32), "length": np.array([1])}
     with pytest.raises(ValueError, match="finite"):
-        sink.validate(WorkResult(token, "evaluate", 1, 1, 1, scores, 0.1))
+        sink.admit(WorkResult(token, "evaluate", 1, 1, 1, scores, 0.1), ARRIVED)
 
 
 def test_recorded_games_count_as_no_steps(sink: RolloutSink) -> None:
