@@ -258,6 +258,19 @@ def test_a_tick_that_comes_late_loses_nothing() -> None:
     assert [(assign.worker, assign.version) for assign in given] == [("fast", 9), ("slow", 9)]
 
 
+@pytest.mark.parametrize("told", [True, False])
+def test_a_group_is_armed_again_only_where_nobody_came(told: bool) -> None:
+    """Whether anybody has told the time in between or not."""
+    scheduler, fast, slow = two_in_a_group(rearm=True)
+    scheduler.handle(answer(fast, 319.0))
+    assert applied(scheduler.handle(Tick(345.0))) == [fast.token]
+    scheduler, fast, slow = two_in_a_group(rearm=True)
+    if told:
+        assert applied(scheduler.handle(Tick(350.0))) == []
+    assert applied(scheduler.handle(answer(fast, 400.0))) == []
+    assert len(applied(scheduler.handle(answer(slow, 401.0)))) == 2
+
+
 def test_at_the_latest_time_a_client_is_on_time() -> None:
     scheduler, fast, slow = two_in_a_group()
     scheduler.handle(answer(fast, 319.0))
