@@ -71,9 +71,7 @@ def main() -> None:
 
     @server_app.main()
     def run(grid: Grid, context: Context) -> None:
-        strategy = OnDemand(
-            fraction_evaluate=0.0, min_train_nodes=options.clients, min_available_nodes=options.clients
-        )
+        strategy = OnDemand(fraction_evaluate=0.0, min_train_nodes=options.clients, min_available_nodes=options.clients)
         model = ArrayRecord(numpy_ndarrays=[np.zeros(options.nbytes // 4, np.float32)])
         say({"flwr": flwr.__version__, "ray": ray.__version__})
         strategy.start(grid=grid, initial_arrays=model, num_rounds=options.rounds)

@@ -1,6 +1,6 @@
 """Server optimisers: what a commit's combined change, taken as a negative gradient, does to the model.
 
-Each works on a block of a tensor's numbers at a time, in float64, each number by itself, and is pure: it takes its slots
+Each works on a block of a tensor's numbers at a time, in float64, each number by itself, and is pure: it takes slots
 (as many numbers that it remembers, by name) and gives new ones.
 """
 
