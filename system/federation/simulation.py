@@ -11,6 +11,7 @@ import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from multiprocessing import active_children, get_context
 from typing import Any
@@ -178,8 +179,9 @@ def simulate_all(
             yield simulate_run(config, key, keep_spans=with_spans(key))
         return
     others = set(active_children())
-    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), initializer=_die_at_ctrl_c) as executor:
-        futures = [executor.submit(simulate_run, config, key, keep_spans=with_spans(key)) for key in keys]
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as executor:
+        with _without_ctrl_c():
+            futures = [executor.submit(simulate_run, config, key, keep_spans=with_spans(key)) for key in keys]
         try:
             for future in futures:
                 yield future.result()
@@ -196,6 +198,11 @@ def simulate_all(
             raise
 
 
-def _die_at_ctrl_c() -> None:
-    """A terminal sends Ctrl-C to every process; the one that the user sees tells of it."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+@contextmanager
+def _without_ctrl_c() -> Iterator[None]:
+    """Processes that are started meanwhile never see Ctrl-C, which a terminal sends to all; this one sees it after."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
