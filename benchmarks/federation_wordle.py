@@ -45,18 +45,16 @@ def run(folder: Path, arm: str, seed: int, changes: tuple[str, ...]) -> dict[str
             subprocess.run([*command, "--run-dir", str(directory)], check=True, env=environment, stdout=log, stderr=log)
     content: dict[str, Any] = json.loads(summary.read_bytes())
     content["late_score"] = late_score(directory)
-    print(
-        f"{arm}, seed {seed}: validation {content['late_score']:.3f}, never-seen words {content['final_never_seen_return']:.3f}",
-        flush=True,
-    )
+    told = f"validation {content['late_score']:.3f}, never-seen words {content['final_never_seen_return']:.3f}"
+    print(f"{arm}, seed {seed}: {told}", flush=True)
     return content
 
 
 def late_score(directory: Path) -> float:
-    """The mean validation return over the last third of the run: single evaluations jump by 0.2 from one to the next."""
+    """The mean validation return over the last third of the run: single evaluations jump by 0.2."""
     rows = [json.loads(line) for line in (directory / "attempts" / "1" / "metrics.jsonl").read_text().splitlines()]
     scores = [(row["evaluated_at"], row["evaluation"]["score"]) for row in rows if "evaluation" in row]
-    return mean(score for at, score in scores if at >= scores[-1][0] * 2 / 3)
+    return float(mean(score for at, score in scores if at >= scores[-1][0] * 2 / 3))
 
 
 def spread(values: list[float], digits: int = 2) -> str:
