@@ -62,6 +62,7 @@ def read(path: Path) -> Page:
 
 def piece(worker: str, begun: float, arrived: float, ended: float, version: int = 1, **changes: Any) -> Span:
     first = Span(worker, begun, arrived, ended, 10, version, "applied", weight=0.5, compute_seconds=arrived - begun)
+    first.token = f"1/{worker}/{round(1000 * begun)}"
     for name, value in changes.items():
         setattr(first, name, value)
     return first
@@ -123,7 +124,12 @@ def make(tmp_path: Path) -> Make:
 
 
 def write_spans(path: Path, spans: Sequence[Span]) -> None:
-    path.write_text("".join(json.dumps(span.to_json()) + "\n" for span in spans))
+    path.write_text("".join(json.dumps(row_of(span)) + "\n" for span in spans))
+
+
+def row_of(span: Span) -> dict[str, Any]:
+    """As a run writes it, with the version that came of the commit."""
+    return span.to_json() | {"step": span.version + span.staleness + 1}
 
 
 def test_a_page_has_the_runs_numbers(make: Make) -> None:
@@ -182,9 +188,9 @@ def test_pieces_of_all_attempts_count_up_to_where_the_next_took_over(make: Make)
         second = run.claim_attempt(CheckpointRef(1, 2))
         write_spans(run.log_path(second).with_name(TIMELINE), [piece("south-0", 2.5, 3.5, 3.5, 3)])
     page = read(report([run.path]))
-    # Of the first attempt the two pieces that its checkpoint and the commit after it hold.
-    assert re.search(r" north 20 2 0 .* south-0 10 1 0 ", page.text)
-    assert "what was in hand as an attempt ended is not shown." in page.text
+    # Of the first attempt the piece that its checkpoint holds; what came later came again.
+    assert re.search(r" north 10 1 0 .* south-0 10 1 0 ", page.text)
+    assert "Who worked when is shown up to the newest checkpoint." in page.text
     assert "attempts 2" in page.text
 
 
@@ -193,29 +199,31 @@ def test_pieces_of_all_attempts_count_up_to_where_the_next_took_over(make: Make)
 
 def test_damaged_figures_are_left_out_and_said(make: Make) -> None:
     run = make("silos-1")
-    good = json.dumps(SPANS[0].to_json())
+    good = json.dumps(row_of(SPANS[0]))
     spoilt = [
         "{torn",
         "[1]",
-        json.dumps(SPANS[0].to_json() | {"begun": "soon"}),
-        json.dumps(SPANS[0].to_json() | {"arrived": 99.0}),
+        json.dumps(row_of(SPANS[0]) | {"begun": "soon"}),
+        json.dumps(row_of(SPANS[0]) | {"arrived": 99.0}),
         good.replace("8.0", "NaN"),
         json.dumps({"span": "north"}),
-        json.dumps(SPANS[0].to_json() | {"more": 1}),
-        json.dumps(SPANS[0].to_json() | {"outcome": "lost"}),
+        json.dumps(row_of(SPANS[0]) | {"more": 1}),
+        json.dumps(row_of(SPANS[0]) | {"outcome": "lost"}),
     ]
-    (run / "attempts" / "1" / TIMELINE).write_text("\n".join([good, *spoilt, good, '{"span": "no']))
+    (run / "attempts" / "1" / TIMELINE).write_text(
+        "\n".join([good, *spoilt, good, json.dumps(row_of(SPANS[3])), '{"span": "no'])
+    )
     (run / "summary.json").write_text("[1]")
     with (run / "attempts" / "1" / "metrics.jsonl").open("a") as file:
         file.write('{"step": 9, "evaluation": {"score": null}, "evaluated_at": 3}\n{"step": 10, "evaluation": 3}\n{to')
     heard: list[str] = []
     page = read(report_federations([run], run / "report.html", heard.append))
-    assert "8 of 10 lines of" in page.text
+    assert "8 of 11 lines of" in page.text
     assert "Its summary is left out: summary.json holds no mapping." in page.text
     assert "ended before its end" in page.text
     assert "A score of 0.800, ended before its end." in page.text
     assert re.search(r" north 20 2 0 ", page.text)
-    assert any("8 of 10 lines" in line for line in heard)
+    assert any("8 of 11 lines" in line for line in heard)
 
 
 def test_a_run_that_has_nothing_yet_and_one_that_is_going(make: Make) -> None:
