@@ -62,7 +62,7 @@ def read(path: Path) -> Page:
 
 def piece(worker: str, begun: float, arrived: float, ended: float, version: int = 1, **changes: Any) -> Span:
     first = Span(worker, begun, arrived, ended, 10, version, "applied", weight=0.5, compute_seconds=arrived - begun)
-    first.token = f"1/{worker}/{round(begun)}"
+    first.token = f"1/{worker}/{round(1000 * begun)}"
     for name, value in changes.items():
         setattr(first, name, value)
     return first
