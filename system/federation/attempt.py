@@ -29,10 +29,7 @@ from .model_sink import GlobalModelSink
 from .monitor import ClientLabels, FederationMonitor
 from .recovery import Nobody, RecoverableCoordinator
 from .server import FederationServer, Standing
-from .timeline import Span, Timeline, Totals
-
-TIMELINE = "timeline.jsonl"
-"""In an attempt's folder: a row for each piece of training that ended in it."""
+from .timeline import TIMELINE, Span, Timeline, Totals
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,9 @@ from typing import Any, Literal, TypeAlias
 from ...schedulers.events import Arrived, Assign, Commit, Drop, Event, Published, Token
 from ...schedulers.events import Command as SchedulerCommand
 
+TIMELINE = "timeline.jsonl"
+"""In an attempt's folder: a row for each piece of training that ended in it."""
+
 Outcome: TypeAlias = Literal["applied", "dropped"]
 
 

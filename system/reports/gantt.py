@@ -19,11 +19,11 @@ from .svg import STYLES, WIDTH, Scale, at, drawing, text_at, x_axis, x_ticks
 
 MOST_CLIENTS = 40
 MOST_BARS = 2_000
-_MOST_IN_A_ROW = 120
+MOST_IN_A_ROW = 60
 """More pieces than that are too thin to be told apart on a phone."""
-_LEFT, _RIGHT, _TOP, _BOTTOM = 70.0, 10.0, 4.0, 34.0
+_LEFT, _RIGHT, _TOP, _BOTTOM = 74.0, 10.0, 4.0, 34.0
 _TALL_ROW, _LOW_ROW, _TALL_ROWS = 14.0, 11.0, 16
-_NAME = 11
+_NAME = 10
 _BINS = 130
 _LEVELS = 4
 
@@ -52,11 +52,11 @@ def some_of(clients: Mapping[str, Sequence[Span]], most: int = MOST_CLIENTS) -> 
     return {name: clients[name] for name in names}
 
 
-def window_of(clients: Mapping[str, Sequence[Span]]) -> float:
+def window_of(clients: Mapping[str, Sequence[Span]], in_a_row: int = MOST_IN_A_ROW) -> float:
     """Seconds from the beginning in which there are not too many bars to draw; infinity where all can be drawn."""
     begun = sorted(span.begun for spans in clients.values() for span in spans)
     ends = [begun[MOST_BARS]] if len(begun) > MOST_BARS else []
-    ends += [spans[_MOST_IN_A_ROW].begun for spans in clients.values() if len(spans) > _MOST_IN_A_ROW]
+    ends += [spans[in_a_row].begun for spans in clients.values() if len(spans) > in_a_row]
     return min(ends, default=math.inf)
 
 

@@ -79,7 +79,7 @@ def read_run(path: Path) -> RunData:
     summary = directory.read_summary()
     if summary is not None and not isinstance(summary, Mapping):
         raise RunDirectoryDamaged(f"{path / 'summary.json'} holds no mapping: resume the run, which writes it again")
-    state, note = _state(directory, summary, attempts)
+    state, note = state_of(directory, summary, attempts, "train")
     notes = [note, problem, _unknown_figures(rows)]
     if not rows:
         notes.append("There are no metrics yet, so there are no curves.")
@@ -140,9 +140,17 @@ def _understood(settings: Mapping[str, Any]) -> tuple[RunConfig | None, str | No
     )
 
 
-def _state(
-    directory: RunDirectory, summary: Mapping[str, Any] | None, attempts: Sequence[Attempt]
+def state_of(
+    directory: RunDirectory, summary: Mapping[str, Any] | None, attempts: Sequence[Attempt], command: str
 ) -> tuple[State, str | None]:
+    """Whether a run is done, and what there is to say where it is not.
+
+    Args:
+        directory: its.
+        summary: the content of summary.json, which may be an earlier attempt's; None where there is none.
+        attempts: whose work counts, oldest first.
+        command: what goes on with it, without the program's name, as in ``train``.
+    """
     if (holder := directory.holder()) is not None:
         return "going", f"It is still going ({holder}): this is how far it had come when the report was made."
     newest = attempts[-1] if attempts else None
@@ -153,7 +161,7 @@ def _state(
     reason = _last_line(directory.log_path(newest))
     return "stopped", (
         f"It ended before its end{f' ({reason})' if reason else ''}: go on with "
-        f"{program()} train --resume --run-dir {shlex.quote(str(directory.path))}"
+        f"{program()} {command} --resume --run-dir {shlex.quote(str(directory.path))}"
     )
 
 

@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .curves import POINTS, Curve, spread_of
-from .gantt import by_client, round_down, some_of, window_of
+from .gantt import MOST_IN_A_ROW, by_client, round_down, some_of, window_of
 from .svg import STYLES, Series
 
 if TYPE_CHECKING:
     from ..federation.simulation import SimulatedRun
 
+_IN_A_ROW = 2 * MOST_IN_A_ROW
+"""So many pieces of the fastest client show little of themselves, and so much of the slowest."""
 _PIECES, _LONG_PIECES = 6, 2
 """Pieces of the reference that a Gantt chart has room for, one after the other: middling ones, and the longest."""
 
@@ -52,6 +54,6 @@ def gantt_end(runs: Sequence[SimulatedRun], reference: str) -> float | None:
         if span.arrived is not None
     ]
     wanted = max(_PIECES * median(pieces), _LONG_PIECES * max(pieces)) if pieces else max(run.seconds for run in runs)
-    drawn = min(window_of(some_of(by_client(spans))) for spans in timed.values())
+    drawn = min(window_of(some_of(by_client(spans)), _IN_A_ROW) for spans in timed.values())
     end = min(1.1 * wanted, drawn, max(run.seconds for run in runs))
     return round_down(end) if end > 0 else None

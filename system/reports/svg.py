@@ -18,6 +18,9 @@ from .curves import Spread
 WIDTH, HEIGHT = 360.0, 220.0
 _LEFT, _RIGHT, _TOP, _BOTTOM = 44.0, 10.0, 10.0, 34.0
 
+_LETTER = 7.0
+"""About as wide as a letter is, in the middle."""
+
 STYLES = 8
 """Series styles that the page has; a ninth series looks like the first."""
 
@@ -109,7 +112,7 @@ def lines_of(
     parts += [_mark(x.start, x.end, y(value), y(value)) for value, _ in levels]
     parts += [_band(one, x, y) for one in series if one.spread.runs > 1]
     parts += [_line(one, x, y) for one in series]
-    parts += [text_at(x.end - 4, y(value) - 4, text, "note end") for value, text in levels]
+    parts += [_level_text(value, text, series, x, y) for value, text in levels]
     return parts
 
 
@@ -201,6 +204,32 @@ def x_axis(x: Scale, floor: float, x_label: str) -> list[Markup]:
 
 def _mark(x1: float, x2: float, y1: float, y2: float) -> Markup:
     return Markup('<line class="mark" x1="{}" x2="{}" y1="{}" y2="{}"/>').format(at(x1), at(x2), at(y1), at(y2))
+
+
+def _level_text(value: float, text: str, series: Sequence[Series], x: Scale, y: Scale) -> Markup:
+    """Above its line, at the right; at the left where only there no line would run through it."""
+    width = min(_LETTER * len(text) / (x.end - x.start), 0.5) * (x.high - x.low)
+
+    def is_clear(low: float, high: float) -> bool:
+        bottom, top = value - 4.0 * _unit(y), value + 16.0 * _unit(y)
+        return not any(
+            (
+                (one.spread.seconds >= low)
+                & (one.spread.seconds <= high)
+                & (one.spread.mean > bottom)
+                & (one.spread.mean < top)
+            ).any()
+            for one in series
+        )
+
+    if not is_clear(x.high - width, x.high) and is_clear(x.low, x.low + width):
+        return text_at(x.start + 4, y(value) - 4, text, "note")
+    return text_at(x.end - 4, y(value) - 4, text, "note end")
+
+
+def _unit(y: Scale) -> float:
+    """How much of a value one unit of length is."""
+    return (y.high - y.low) / (y.start - y.end)
 
 
 def _band(one: Series, x: Scale, y: Scale) -> Markup:
