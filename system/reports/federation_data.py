@@ -19,9 +19,6 @@ from ..runs.directory import RunDirectory, RunDirectoryDamaged, RunDirectoryMiss
 from .curves import Curve, number
 from .run_data import State, state_of
 
-_TELLING = "strategy"
-"""A key that every federation's config has and no training run's."""
-
 
 @dataclass(frozen=True, eq=False)
 class FederationRun:
@@ -73,7 +70,7 @@ def is_federation(run_dir: Path) -> bool:
         RunDirectoryMissing: it is no run directory.
         RunDirectoryDamaged: its config cannot be read.
     """
-    return _TELLING in RunDirectory.open(run_dir).read_config()
+    return RunDirectory.open(run_dir).is_federation
 
 
 def read_federation(path: Path) -> FederationRun:
@@ -85,8 +82,8 @@ def read_federation(path: Path) -> FederationRun:
     """
     directory = RunDirectory.open(path)
     settings = directory.read_config()
-    if _TELLING not in settings:
-        raise RunDirectoryMissing(f"run directory {path} is of no federation: its config.yaml has no key {_TELLING}")
+    if not directory.is_federation:
+        raise RunDirectoryMissing(f"run directory {path} is of no federation: its config.yaml has no key strategy")
     attempts = directory.read_attempts()
     summary, damaged = _summary(directory)
     state, note = state_of(directory, summary, attempts, "federate run")
