@@ -2,7 +2,7 @@
 
 ``python benchmarks/federation_wordle.py`` runs ``isogon federate run --preset wordle-silos`` for each of them and each
 seed, two runs at a time (a client sleeps most of its time: the preset emulates slow machines), and prints a table. The
-last line is JSON. It takes half an hour.
+last line is JSON. It takes a quarter of an hour.
 """
 
 from __future__ import annotations

@@ -120,6 +120,7 @@ class Compass(FederatedScheduler):
             self._idle[client.name] = client
             self.commit([(result, self._weight(result, client))])
             return
+        self._end_waiting()
         group = self.groups.get(piece.note)
         if group is None or self.now > group.latest:
             self._late.append(result)

@@ -22,9 +22,8 @@ from .evaluation import check_poolable, play_evaluation, rival_returns, summaris
 from .program import program
 from .reports import RunData, build_page, check_each_once, draw_curves, read_run, render, write_report
 from .reports.federation import report_federations
-from .reports.federation_data import is_federation
 from .reports.files import check_output
-from .reports.run_data import play
+from .reports.run_data import are_federations, play
 from .runs.checkpoints import Checkpoint, CheckpointInvalid, installed_versions
 from .runs.directory import RunDirectory, RunDirectoryMissing
 from .runs.places import about_place, check_outlasts_job, place_of_new_runs
@@ -180,12 +179,8 @@ def report(runs: Sequence[Path], output: Path | None = None, *, callbacks: Seque
     """
     say = _teller(callbacks)
     check_each_once(runs)
-    federations = [path for path in runs if is_federation(path)]
-    if federations and len(federations) < len(runs):
-        other = next(path for path in runs if path not in federations)
-        raise ValueError(f"{federations[0]} is a federation and {other} is none: report on each kind apart")
     where = output or (runs[0] if len(runs) == 1 else Path()) / "report.html"
-    if federations:
+    if are_federations(runs):
         return report_federations(runs, where, say)
     data = [read_run(path) for path in runs]
     check_output(where)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import time
 from collections.abc import Callable, Mapping
 
@@ -98,9 +99,11 @@ class ClientWorker:
             after_step=after_step,
         )
         local = self._client.train(model, work)
-        if local.steps < 1:
-            raise ValueError(f"{self._silo.name} answered with {local.steps} steps: at least 1 of {assign.amount}")
-        return make_update(self._silo.name, model, local.tensors, self._kinds), local.steps, dict(local.stats)
+        # Own code may count with numpy's integers, which are no JSON.
+        steps = operator.index(local.steps)
+        if steps < 1:
+            raise ValueError(f"{self._silo.name} answered with {steps} steps: at least 1 of {assign.amount}")
+        return make_update(self._silo.name, model, local.tensors, self._kinds), steps, dict(local.stats)
 
     def _evaluate(self, assign: Assign, model: Model) -> Scores:
         scores = self._client.evaluate(model, assign.amount, self._stream(assign))

@@ -158,10 +158,8 @@ class FederationFigures:
 
     def _staleness(self) -> float | None:
         """Of the updates applied of late, in versions; None where there are none."""
-        summed, count = (
-            self._window.gain(lambda progress: progress.metrics.get(f"{_STALENESS}_{end}", 0.0))[0]
-            for end in ("sum", "count")
-        )
+        summed, _ = self._window.gain(lambda progress: progress.metrics.get(f"{_STALENESS}_sum", 0.0))
+        count, _ = self._window.gain(lambda progress: progress.metrics.get(f"{_STALENESS}_count", 0.0))
         return summed / count if count > 0 else None
 
 

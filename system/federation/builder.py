@@ -17,9 +17,11 @@ from ...actors.pools.contract import Pool
 from ...actors.pools.in_process import InProcessPool
 from ...actors.pools.virtual import VirtualPool, VirtualWorker
 from ...learners.compression import Layout, layout_of
+from ...learners.plugins import PluginError
 from ...schedulers.aggregation import AveragedStep, ServerRule
 from ...schedulers.clients import Silence
 from ...schedulers.events import ReplayableScheduler
+from ..config.files import ConfigError
 from .config import CustomTaskConfig, FederationConfig
 from .custom_strategy import build_custom_strategy
 from .custom_task import CustomTask
@@ -75,6 +77,23 @@ def silos(config: FederationConfig) -> list[Silo]:
     names = config.client_names()
     everybody = [Silo(name, index, len(names), config.seed) for index, name in enumerate(names)]
     return [silo for silo in everybody if config.participants is None or silo.name in config.participants]
+
+
+def check_clients(config: FederationConfig) -> None:
+    """Make every client once. Only for data that are here.
+
+    Raises:
+        ConfigError: a client has no data, or not enough. Others would start without it, and nobody would see.
+        PluginError: own code that cannot be used.
+    """
+    task = build_task(config)
+    for silo in silos(config):
+        try:
+            task.make_client(silo).close()
+        except PluginError:
+            raise
+        except ValueError as error:
+            raise ConfigError(f"with seed {config.seed}: {error}") from error
 
 
 def make_worker(task: FederatedTask, silo: Silo, seconds_per_step: float | None) -> ClientWorker:

@@ -11,6 +11,7 @@ from typing import Any
 
 from ..config.files import FEDERATIONS, preset_names
 from ..runs.checkpoints import installed_versions
+from .bars import bar_chart
 from .curves import Curve, spread_of
 from .facts import Facts
 from .federation_data import FederationRun, read_federation, score_curve, score_over_steps
@@ -19,7 +20,7 @@ from .federation_picture import draw_scores
 from .federation_results import Compared, FederationResult, client_table, results_of, score_table, work_table
 from .federation_work import clients_of, most_stale, staleness_bars
 from .files import check_output, write_report
-from .gantt import MOST_CLIENTS, bar_chart, by_client, gantt_chart, load_chart, round_down, some_of, window_of
+from .gantt import MOST_CLIENTS, by_client, gantt_chart, load_chart, round_down, some_of, window_of
 from .html import render
 from .page import Chart, ConfigBox, Legend, config_box
 from .results import Table, fixed

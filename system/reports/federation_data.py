@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ..federation.timeline import TIMELINE, Span
+from ..federation.span_log import read_spans
+from ..federation.timeline import Span
 from ..metrics.recorder import FEDERATION_STEPS
 from ..runs.attempts import Attempt
 from ..runs.directory import RunDirectory, RunDirectoryDamaged, RunDirectoryMissing
@@ -63,16 +61,6 @@ class FederationRun:
         )
 
 
-def is_federation(run_dir: Path) -> bool:
-    """Whether a run directory is a federation's.
-
-    Raises:
-        RunDirectoryMissing: it is no run directory.
-        RunDirectoryDamaged: its config cannot be read.
-    """
-    return RunDirectory.open(run_dir).is_federation
-
-
 def read_federation(path: Path) -> FederationRun:
     """Read a federation's run directory. What of it is damaged is left out, and the notes say so.
 
@@ -88,12 +76,12 @@ def read_federation(path: Path) -> FederationRun:
     summary, damaged = _summary(directory)
     state, note = state_of(directory, summary, attempts, "federate run")
     rows = directory.read_metrics()
-    spans, lost = _spans(directory, attempts)
+    spans, lost = read_spans(directory)
     notes = [note, damaged, *lost]
     if not spans:
         notes.append("No piece of training has ended yet, so nothing is shown of who worked when.")
-    if state != "done" and len(attempts) > 1:
-        notes.append("What was in hand when an attempt was killed is not shown.")
+    elif state != "done":
+        notes.append("Who worked when is shown up to the newest checkpoint.")
     return FederationRun(
         path=path,
         settings=settings,
@@ -146,48 +134,6 @@ def _summary(directory: RunDirectory) -> tuple[Mapping[str, Any] | None, str | N
     if summary is not None and not isinstance(summary, Mapping):
         return None, "Its summary is left out: summary.json holds no mapping."
     return summary, None
-
-
-def _spans(directory: RunDirectory, attempts: Sequence[Attempt]) -> tuple[list[Span], list[str]]:
-    """The spans that count, and what is to be said of those that cannot be read."""
-    spans: list[Span] = []
-    notes = []
-    for attempt, follower in zip_longest(attempts, attempts[1:]):
-        path = directory.log_path(attempt).with_name(TIMELINE)
-        # A resumed run takes up what its last checkpoint holds and the commit after it, if that was begun.
-        last = follower.start.step if follower is not None and follower.start is not None else math.inf
-        whole, spoilt = _read_spans(path)
-        spans += [span for span in whole if span.version + span.staleness <= last]
-        if spoilt:
-            notes.append(f"{spoilt:,} of {spoilt + len(whole):,} lines of {path} cannot be read and are left out.")
-    return sorted(spans, key=lambda span: span.begun), notes
-
-
-def _read_spans(path: Path) -> tuple[list[Span], int]:
-    """Those that can be read, and how many cannot. What a kill tore off at the end does not count."""
-    try:
-        lines = path.read_bytes().split(b"\n")
-    except FileNotFoundError:
-        return [], 0
-    spans = [span for line in lines[:-1] if (span := _span(line)) is not None]
-    return spans, len(lines) - 1 - len(spans)
-
-
-def _span(line: bytes) -> Span | None:
-    try:
-        span = Span.from_json(json.loads(line))
-        times = [span.begun, span.ended] if span.arrived is None else [span.begun, span.arrived, span.ended]
-        figures = [*times, span.weight, span.compute_seconds, span.link_seconds]
-        sound = (
-            all(math.isfinite(figure) for figure in figures)
-            and times == sorted(times)
-            and isinstance(span.worker, str)
-            and all(type(count) is int and count >= 0 for count in (span.amount, span.version, span.staleness))
-            and span.outcome in ("applied", "dropped")
-        )
-    except (ValueError, TypeError, KeyError, AttributeError):
-        return None
-    return span if sound else None
 
 
 def _curve(points: Sequence[tuple[float | None, float | None]]) -> Curve | None:

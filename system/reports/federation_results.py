@@ -114,14 +114,17 @@ def score_table(compared: Compared) -> Table:
             _cell([result.best for result in own], 3),
             *timed,
             _cell([result.run.seconds for result in own], 1),
-            *(_cell([result.told(f"{_FINAL}{name}") for result in own], 3) for name in finals),
+            *(
+                _cell([result.told(f"{_FINAL}{name}") for result in own], None if name.endswith("solved") else 3)
+                for name in finals
+            ),
         ]
         rows.append(Row(tuple(cells), _seeds(own), group.style % STYLES))
     notes = ["The score is of the global model, at its last evaluation and at its best one."]
     if targets:
         notes.append(f"The target is a score of {' or '.join(f'{target:g}' for target in targets)}.")
     if finals:
-        notes.append("Final figures are of the last version, by tests that nothing was chosen by.")
+        notes.append("Final figures are of the last version, evaluated when the run was over.")
     return Table(
         "Score",
         (*columns, *(f"final {name.replace('_', ' ')}" for name in finals)),

@@ -15,7 +15,7 @@ from markupsafe import Markup
 
 from ..federation.timeline import Span
 from .curves import Floats
-from .svg import STYLES, WIDTH, Scale, at, drawing, text_at, x_axis, x_ticks
+from .svg import STYLES, WIDTH, Scale, at, drawing, text_at, upright, x_axis, x_ticks
 
 MOST_CLIENTS = 40
 MOST_BARS = 2_000
@@ -100,12 +100,11 @@ def gantt_of(
                 if span.outcome == "applied" and span.ended <= end:
                     commits.setdefault(span.ended, []).append(row)
     lines = [
-        Markup('<line class="commit" x1="{x}" x2="{x}" y1="{}" y2="{}"/>').format(
-            at(_TOP + pitch * min(rows) + 0.5), at(_TOP + pitch * (max(rows) + 1) - 0.5), x=at(x(time))
-        )
+        upright(x(time), _TOP + pitch * min(rows) + 0.5, _TOP + pitch * (max(rows) + 1) - 0.5, "commit")
         for time, rows in commits.items()
     ]
-    return [*_names(clients, pitch), *_uprights(x, floor), *bars, *lines, *x_axis(x, floor, x_label)], floor + _BOTTOM
+    grid = [upright(x(value), _TOP, floor, "grid") for value in x_ticks(x)]
+    return [*_names(clients, pitch), *grid, *bars, *lines, *x_axis(x, floor, x_label)], floor + _BOTTOM
 
 
 def load_chart(clients: Mapping[str, Sequence[Span]], *, end: float, style: int, title: str) -> Markup:
@@ -155,88 +154,6 @@ def busy_share(spans: Sequence[Span], edges: Floats) -> Floats:
     return np.asarray(np.diff(so_far) / np.diff(edges), np.float64)
 
 
-def range_chart(
-    rows: Sequence[tuple[str, int, float, float, float]], *, title: str, x_label: str, mark: float | None = None
-) -> Markup:
-    """Points with their ranges, on a logarithmic axis: what is twice another is as far from it as its half.
-
-    Args:
-        rows: ``(name, style, value, low, high)``, all above 0; at least one.
-        title: for people who cannot see it.
-        x_label: under the axis.
-        mark: where an upright line stands.
-    """
-    pitch, left = 22.0, 96.0
-    floor = _TOP + pitch * len(rows)
-    lowest, highest = min(row[3] for row in rows) / 1.1, max(row[4] for row in rows) * 1.1
-    x = Scale(math.log(lowest), math.log(highest), left, WIDTH - _RIGHT)
-    numbers = _log_ticks(lowest, highest)
-    parts = [
-        Markup('<line class="grid" x1="{x}" x2="{x}" y1="{}" y2="{}"/>').format(
-            at(_TOP), at(floor), x=at(x(math.log(v)))
-        )
-        for v in numbers
-    ]
-    if mark is not None:
-        place = at(x(math.log(mark)))
-        parts.append(
-            Markup('<line class="mark" x1="{x}" x2="{x}" y1="{}" y2="{}"/>').format(at(_TOP), at(floor), x=place)
-        )
-    for row, (name, style, *values) in enumerate(rows):
-        value, low, high = (at(x(math.log(one))) for one in values)
-        middle = at(_TOP + pitch * (row + 0.5))
-        parts.append(text_at(left - 6, _TOP + pitch * (row + 0.5) + 4, _shortened(name, 14), "tick end"))
-        parts.append(
-            Markup('<line class="reach series-{}" x1="{}" x2="{}" y1="{y}" y2="{y}"/>').format(
-                style % STYLES, low, high, y=middle
-            )
-        )
-        parts.append(Markup('<circle class="fill-{}" cx="{}" cy="{}" r="4.5"/>').format(style % STYLES, value, middle))
-    parts.append(
-        Markup('<line class="axis" x1="{}" x2="{}" y1="{y}" y2="{y}"/>').format(at(left), at(x.end), y=at(floor))
-    )
-    parts += [text_at(x(math.log(v)), floor + 15, f"{v:g}", "tick middle") for v in numbers]
-    parts.append(text_at((left + x.end) / 2, floor + 30, x_label, "tick middle"))
-    return drawing(WIDTH, floor + _BOTTOM, title, parts)
-
-
-def bar_chart(bars: Sequence[tuple[str, float]], *, style: int, title: str, x_label: str) -> Markup:
-    """Upright bars ``(name, share)``, each with its share above it and its name under it; at least one."""
-    height, floor = 150.0, 116.0
-    x = Scale(0.0, len(bars), 6.0, WIDTH - 6.0)
-    tallest = max(share for _, share in bars) or 1.0
-    room = x(1) - x(0)
-    every = math.ceil(7.0 * max(len(name) for name, _ in bars) / room)
-    parts = []
-    for index, (name, share) in enumerate(bars):
-        size = (floor - 22.0) * share / tallest
-        parts.append(
-            Markup(
-                '<rect class="work fill-{}" x="{}" y="{}" width="{}" height="{}"><title>{}: {}</title></rect>'
-            ).format(
-                style % STYLES,
-                at(x(index) + 0.08 * room),
-                at(floor - size),
-                at(0.84 * room),
-                at(size),
-                name,
-                f"{share:.1%}",
-            )
-        )
-        middle = x(index + 0.5)
-        if share > 0 and room >= 26.0:
-            parts.append(text_at(middle, floor - size - 5, _percent(share), "tick middle"))
-        if index % every == 0:
-            parts.append(text_at(middle, floor + 14, name, "tick middle"))
-    parts.append(Markup('<line class="axis" x1="6" x2="{}" y1="{y}" y2="{y}"/>').format(at(WIDTH - 6), y=at(floor)))
-    parts.append(text_at(WIDTH / 2, height - 5, x_label, "tick middle"))
-    return drawing(WIDTH, height, title, parts)
-
-
-def _percent(share: float) -> str:
-    return f"{share:.0%}" if share >= 0.005 else "<1%"
-
-
 def _seconds_per_step(spans: Sequence[Span]) -> float:
     done = [span for span in spans if span.arrived is not None]
     steps = sum(span.amount for span in done)
@@ -267,24 +184,11 @@ def _bars(span: Span, x: Scale, top: float, thick: float, style: int) -> list[Ma
 
 def _names(clients: Mapping[str, Sequence[Span]], pitch: float) -> list[Markup]:
     return [
-        text_at(_LEFT - 6, _TOP + pitch * (row + 0.5) + 3.5, _shortened(name), "tick end")
+        text_at(_LEFT - 6, _TOP + pitch * (row + 0.5) + 3.5, shortened(name), "tick end")
         for row, name in enumerate(clients)
     ]
 
 
-def _shortened(name: str, most: int = _NAME) -> str:
+def shortened(name: str, most: int = _NAME) -> str:
+    """A name of at most so many letters, its end whole."""
     return name if len(name) <= most else f"{name[: most - 6]}…{name[-5:]}"
-
-
-def _log_ticks(low: float, high: float) -> list[float]:
-    """Round numbers within ``low..high``: 1, 2 and 5 times powers of ten, or the latter alone over many of them."""
-    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    factors = (1, 2, 5) if len(powers) <= 4 else (1,)
-    return [v for power in powers for factor in factors if low <= (v := factor * 10.0**power) <= high]
-
-
-def _uprights(x: Scale, floor: float) -> list[Markup]:
-    return [
-        Markup('<line class="grid" x1="{x}" x2="{x}" y1="{}" y2="{}"/>').format(at(_TOP), at(floor), x=at(x(value)))
-        for value in x_ticks(x)
-    ]

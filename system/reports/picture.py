@@ -38,8 +38,6 @@ def draw_curves(runs: Sequence[RunData], rivals: Mapping[str, float]) -> str:
         curves = [curve for run in group.runs if (curve := curve_of(run.rows, EVALUATION_RETURN.name)) is not None]
         if (spread := spread_of(curves)) is not None:
             series.append(Series(group.label, spread, group.style % STYLES))
-    if not series:
-        raise ValueError("no run has been evaluated yet: there is no curve to draw")
     levels = [(value, f"{name} {fixed(value, 2)}") for name, value in rivals.items()]
     return curves_picture(
         f"{groups[0].task}: mean return on the validation set", series, x_label="seconds of training", levels=levels
@@ -53,10 +51,15 @@ def curves_picture(
 
     Args:
         title: above all.
-        series: at least one.
+        series: of runs that have been evaluated.
         x_label: under the axis.
         levels: where level lines lie, and their texts.
+
+    Raises:
+        ValueError: there are no lines.
     """
+    if not series:
+        raise ValueError("no run has been evaluated yet: there is no curve to draw")
     top = _HEAD + _ENTRY * len(series)
     lines = lines_of(series, x_label=x_label, levels=levels, width=_WIDTH - 16, height=_CHART_HEIGHT)
     return (

@@ -95,6 +95,21 @@ def read_run(path: Path) -> RunData:
     )
 
 
+def are_federations(runs: Sequence[Path]) -> bool:
+    """Whether these run directories are federations'.
+
+    Raises:
+        ValueError: some are and some are not.
+        RunDirectoryMissing: one is no run directory.
+        RunDirectoryDamaged: a config cannot be read.
+    """
+    are = {path: RunDirectory.open(path).is_federation for path in runs}
+    if len(set(are.values())) > 1:
+        one, other = (next(path for path, it_is in are.items() if it_is is wanted) for wanted in (True, False))
+        raise ValueError(f"{one} is a federation and {other} is none: report on each kind apart")
+    return any(are.values())
+
+
 def check_each_once(runs: Sequence[Path]) -> None:
     """Raises ValueError where there are no runs, or one is named twice."""
     if not runs:

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 
 from ..federation.comparison import Row, relative_times
 from ..runs.checkpoints import installed_versions
+from .bars import range_chart
 from .comparison_table import comparison_table
 from .files import write_report
-from .gantt import MOST_CLIENTS, by_client, gantt_chart, in_order_of, range_chart, some_of
+from .gantt import MOST_CLIENTS, by_client, gantt_chart, in_order_of, some_of
 from .html import render
 from .page import Chart, Legend
 from .results import Table

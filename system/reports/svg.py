@@ -254,6 +254,11 @@ def _padded(low: float, high: float) -> tuple[float, float]:
     return low - margin, high + margin
 
 
+def upright(x: float, y1: float, y2: float, classes: str) -> Markup:
+    """A vertical line."""
+    return Markup('<line class="{}" x1="{x}" x2="{x}" y1="{}" y2="{}"/>').format(classes, at(y1), at(y2), x=at(x))
+
+
 def text_at(x: float, y: float, text: str, classes: str) -> Markup:
     """Text whose line stands at the height ``y``."""
     return Markup('<text class="{}" x="{}" y="{}">{}</text>').format(classes, at(x), at(y), text)

@@ -65,10 +65,11 @@ def test_nothing_is_relative_to_a_reference_that_did_not_reach_the_target() -> N
 
 
 def test_ties_are_ties() -> None:
-    rows = compared({"a": [3.0, 7.0], "b": [7.0, 3.0], "c": [21.0, 1.0], "d": [30.0, 30.0]})
+    rows = compared({"a": [2.0, 3.0, 3.0], "b": [3.0, 3.0, 2.0], "c": [18.0, 1.0, 1.0], "d": [30.0, 30.0, 30.0]})
+    assert rows["a"].seconds != rows["c"].seconds, "they differ in their rounding"
     assert [row.rank for row in rows.values()] == [1, 1, 1, 4]
     assert rows["c"].ratio == pytest.approx(1.0)
-    assert [rows["c"].ratio_low, rows["c"].ratio_high] == pytest.approx([1 / 7, 7.0])
+    assert [rows["c"].ratio_low, rows["c"].ratio_high] == pytest.approx([1 / 3, 9.0])
 
 
 def test_a_target_that_the_first_model_reaches() -> None:

@@ -298,6 +298,7 @@ class FederatedMachine(RuleBasedStateMachine):
             self.publish()
         if not self.alive:
             self.a_client_joins(CLIENTS[0], 10, 0.0)
+        self.answer_all(60)
         for client in self.alive:
             if self.scheduler.clients[client].silent:
                 self.tell(Joined(self.time, client, 10))

@@ -171,9 +171,9 @@ def test_steady_clients_end_in_one_group(seed: int, clients: int) -> None:
         assert abs(steps - 100 * fastest / seconds[client]) <= 1
 
 
-@given(seed=st.integers(0, 10**6), at=st.integers(10, 80), rearm=st.booleans())
+@given(seed=st.integers(0, 10**6), at=st.integers(10, 80), rearm=st.booleans(), new_attempt=st.booleans())
 @settings(max_examples=60, deadline=None)
-def test_a_copy_goes_on_as_the_original_would(seed: int, at: int, rearm: bool) -> None:
+def test_a_copy_goes_on_as_the_original_would(seed: int, at: int, rearm: bool, new_attempt: bool) -> None:
     samples = {str(client): 5 + client for client in range(6)}
     options = CompassOptions(latest_time_factor=1.05, rearm=rearm, step_normalised=True)
 
@@ -185,10 +185,17 @@ def test_a_copy_goes_on_as_the_original_would(seed: int, at: int, rearm: bool) -
 
     whole, resumed = clock(1), clock(1)
     resumed.play(at)
-    copy = scheduler(2)
-    copy.load_state_dict(json.loads(json.dumps(resumed.scheduler.state_dict())))
-    resumed.scheduler, resumed.wake = copy, math.inf
-    resumed.tell(Published(copy.now, resumed.version))
+    state = json.loads(json.dumps(resumed.scheduler.state_dict()))
+    resumed.wake = math.inf
+    if new_attempt:
+        resumed.scheduler = scheduler(2)
+        resumed.scheduler.load_state_dict(state)
+        resumed.tell(Published(resumed.scheduler.now, resumed.version))
+    else:
+        resumed.scheduler = scheduler(1)
+        resumed.scheduler.restore(state)
+        resumed.tell(Tick(resumed.scheduler.now))
+        assert resumed.scheduler.state_dict() == state
     assert resumed.play(150) == whole.play(150)
 
 
@@ -249,6 +256,19 @@ def test_a_tick_that_comes_late_loses_nothing() -> None:
     assert applied(commands) == sorted([fast.token, slow.token], key=lambda token: token.sequence)
     given = [command for command in scheduler.handle(Published(350.0, 9)) if isinstance(command, Assign)]
     assert [(assign.worker, assign.version) for assign in given] == [("fast", 9), ("slow", 9)]
+
+
+@pytest.mark.parametrize("told", [True, False])
+def test_a_group_is_armed_again_only_where_nobody_came(told: bool) -> None:
+    """Whether anybody has told the time in between or not."""
+    scheduler, fast, slow = two_in_a_group(rearm=True)
+    scheduler.handle(answer(fast, 319.0))
+    assert applied(scheduler.handle(Tick(345.0))) == [fast.token]
+    scheduler, fast, slow = two_in_a_group(rearm=True)
+    if told:
+        assert applied(scheduler.handle(Tick(350.0))) == []
+    assert applied(scheduler.handle(answer(fast, 400.0))) == []
+    assert len(applied(scheduler.handle(answer(slow, 401.0)))) == 2
 
 
 def test_at_the_latest_time_a_client_is_on_time() -> None:
