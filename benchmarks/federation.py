@@ -132,7 +132,10 @@ def scheduler_section(findings: Findings, options: argparse.Namespace) -> None:
     counts = {100: 100_000, 10_000: 1_000_000, 100_000: 300_000}
     if options.quick:
         counts = {10: 50, 100: 50, 1_000: 50}
-    print("scheduler: " + ", ".join(f"{number:,} assignments of {clients:,} clients" for clients, number in counts.items()))
+    print(
+        "scheduler: "
+        + ", ".join(f"{number:,} assignments of {clients:,} clients" for clients, number in counts.items())
+    )
     taken: dict[int, list[float]] = {clients: [] for clients in counts}
     for seed in range(1 if options.quick else options.scheduler_runs):
         for clients, number in counts.items():
