@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -188,4 +189,4 @@ def durable_rounds(config: FederationConfig, folder: Path) -> list[float]:
     with directory.hold():
         attempt = directory.claim_attempt(None)
         FederationAttempt(config, build_task(config), directory, attempt, [Stopwatch()]).run(None)
-    return [end - begin for begin, end in zip(times, times[1:], strict=False)]
+    return [end - begin for begin, end in pairwise(times)]

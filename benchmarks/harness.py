@@ -219,7 +219,9 @@ def append_rows(path: Path, common: Mapping[str, Any], values: Mapping[str, Any]
         writer = csv.DictWriter(file, (*common, "key", "value"))
         if new:
             writer.writeheader()
-        writer.writerows({**common, "key": key, "value": value} for key, value in values.items() if type(value) is float)
+        writer.writerows(
+            {**common, "key": key, "value": value} for key, value in values.items() if type(value) is float
+        )
 
 
 def _parser() -> argparse.ArgumentParser:
