@@ -37,7 +37,7 @@ class Combined:
         values: by name, of each other tensor: its next value, in float64 or in the model's integer dtype.
     """
 
-    changes: dict[str, np.ndarray]
+    changes: dict[str, Change]
     values: dict[str, np.ndarray]
 
 
