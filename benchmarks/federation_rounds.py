@@ -71,6 +71,8 @@ def config_of(size: Size, *, durable: bool, pool: str = "ray") -> FederationConf
             "budget": {"versions": size.warmup + size.rounds},
             "evaluation": {"every_versions": None},
             "pool": pool,
+            # Ten processes that import torch at once take their time on a busy machine.
+            "ray": {"start_timeout_seconds": 600},
         }
     )
 

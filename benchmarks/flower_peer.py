@@ -88,7 +88,8 @@ def flower_rounds(python: Path, size: Size) -> Iterator[FlowerRounds]:
         FlowerAbsent: it does not start.
     """
     command = [str(python), str(_SCRIPT), f"--clients={size.clients}", f"--nbytes={size.nbytes}"]
-    command.append(f"--rounds={size.warmup + size.rounds}")
+    # One more shows that it works.
+    command.append(f"--rounds={1 + size.warmup + size.rounds}")
     # Isogon's own source is not for Flower's Python, whose packages are others.
     environment = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "RAY_ADDRESS")}
     environment |= {"RAY_USAGE_STATS_ENABLED": "0", "FLWR_TELEMETRY_ENABLED": "0", "RAY_AUTH_MODE": "disabled"}
@@ -100,7 +101,8 @@ def flower_rounds(python: Path, size: Size) -> Iterator[FlowerRounds]:
         try:
             rounds = FlowerRounds(process, Path(folder) / "log.txt")
             rounds.answer()
+            rounds.round()
             yield rounds
         finally:
-            # At the end of its input it makes the rounds that are left, all at once, and ends its own Ray.
+            # It ends, with its own Ray, at the end of its input.
             process.communicate(timeout=120)
