@@ -29,7 +29,7 @@ def show(
     overrides: Overrides = None,
     explain: Annotated[bool, typer.Option("--explain", help="Say what each key means.")] = False,
 ) -> None:
-    """Print a whole config, defaults included, as YAML that [bold]isogon train[/bold] or [bold]isogon federate[/bold] takes.
+    """Print a whole config, defaults included, as YAML that the command it is for takes.
 
     [bold]Examples[/bold]
 

@@ -24,10 +24,11 @@ from ..runs.checkpoints import Checkpoint, CheckpointInvalid, installed_versions
 from ..runs.directory import RunDirectory, RunDirectoryMissing
 from ..runs.places import about_place, check_outlasts_job, place_of_new_runs
 from ..training.ray_session import check_ray
-from .attempt import TIMELINE, FederationAttempt, Outcome
+from .attempt import FederationAttempt, Outcome
 from .builder import build_scheduler, build_task, silos
 from .config import FederationConfig
 from .files import saved_federation
+from .timeline import TIMELINE
 
 
 @dataclass(frozen=True)
