@@ -29,7 +29,7 @@ def show(
     overrides: Overrides = None,
     explain: Annotated[bool, typer.Option("--explain", help="Say what each key means.")] = False,
 ) -> None:
-    """Print a whole config, defaults included, as YAML that [bold]train[/bold] or [bold]federate[/bold] takes.
+    """Print a whole config, defaults included, as YAML that the command it is for takes.
 
     [bold]Examples[/bold]
 
