@@ -361,7 +361,7 @@ class FederatedScheduler:
         client, piece = self._take_piece(token)
         if client is None or piece is None:
             self._out.append(Drop(token, "not in hand: it was never handed out or has ended already"))
-            if client is not None and client.silent and client.present:
+            if client is not None and client.silent:
                 client.silent = False
                 self._unready[client.name] = None
             return
