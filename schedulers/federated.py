@@ -33,7 +33,10 @@ from .events import (
 )
 from .speed import FEDCOMPASS_SPEED, Speed, SpeedOptions
 
-__all__ = ["Client", "FederatedScheduler", "Piece", "Result", "Silence"]
+__all__ = ["GIVEN_UP", "Client", "FederatedScheduler", "Piece", "Result", "Silence"]
+
+GIVEN_UP = "given up: "
+"""How the reason of a drop begins where a client gets no more work, until it answers or begins anew."""
 
 
 class FederatedScheduler:
@@ -361,9 +364,7 @@ class FederatedScheduler:
         client, piece = self._take_piece(token)
         if client is None or piece is None:
             self._out.append(Drop(token, "not in hand: it was never handed out or has ended already"))
-            if client is not None and client.silent:
-                client.silent = False
-                self._unready[client.name] = None
+            self._hear_again(client)
             return
         if event.amount < 1 or event.version != piece.version:
             reason = f"{event.amount} steps from version {event.version} came of {piece.amount} from {piece.version}"
@@ -385,18 +386,28 @@ class FederatedScheduler:
         client, piece = self._take_piece(token)
         if client is not None and piece is not None:
             self._end_as_failed(client, piece, reason)
+        else:
+            self._hear_again(client)
+
+    def _hear_again(self, client: Client | None) -> None:
+        """A client that was given up answers after all, though too late."""
+        if client is not None and client.silent and client.present:
+            client.silent = False
+            self._unready[client.name] = None
 
     def _end_as_failed(self, client: Client, piece: Piece, reason: str) -> None:
-        self._out.append(Drop(piece.token, reason))
         if piece.kind == "evaluate":
+            self._out.append(Drop(piece.token, reason))
             self._begin_next(client, piece)
             return
         client.failures += 1
         if client.failures < self._most_failures:
+            self._out.append(Drop(piece.token, reason))
             self._unready[client.name] = None
         else:
             client.silent = True
-            self._out += [Drop(other, f"given up: {client.name} fails again and again") for other in client.evaluations]
+            why = f"{GIVEN_UP}{client.name} failed {client.failures} times in a row, at last: {reason}"
+            self._out += [Drop(token, why) for token in (piece.token, *client.evaluations)]
             client.evaluations = {}
         self.on_lost(client, piece)
 
@@ -465,7 +476,7 @@ class FederatedScheduler:
             if piece := self._in_hand(token):
                 client = self.clients[token.worker]
                 client.silent = True
-                self._end_pieces(client, f"given up: no answer from {client.name} for {now - piece.begun:.4g} s")
+                self._end_pieces(client, f"{GIVEN_UP}no answer from {client.name} for {now - piece.begun:.4g} s")
         while self._timers and self._timers[0] <= now:
             heapq.heappop(self._timers)
         if self.ready:

@@ -21,8 +21,9 @@ from .errors import check_device, check_port_free, explain
 from .evaluation import check_poolable, play_evaluation, rival_returns, summarise
 from .program import program
 from .reports import RunData, build_page, check_each_once, draw_curves, read_run, render, write_report
+from .reports.federation import report_federations
 from .reports.files import check_output
-from .reports.run_data import play
+from .reports.run_data import are_federations, play
 from .runs.checkpoints import Checkpoint, CheckpointInvalid, installed_versions
 from .runs.directory import RunDirectory, RunDirectoryMissing
 from .runs.places import about_place, check_outlasts_job, place_of_new_runs
@@ -161,9 +162,10 @@ def report(runs: Sequence[Path], output: Path | None = None, *, callbacks: Seque
     `evaluate` does. What a run lacks, or this version does not understand, is left out, and the page says so.
 
     Args:
-        runs: run directories.
+        runs: run directories, of training runs or of federations.
         output: the file; None writes ``report.html`` into the directory of a single run, and into the working
-            directory for several. One that ends in ``.svg`` gets the validation curves alone, as a picture.
+            directory for several. One that ends in ``.svg`` gets the validation curves, or the federations' scores,
+            alone, as a picture.
         callbacks: told what is being done, and what is left out.
 
     Returns:
@@ -171,12 +173,15 @@ def report(runs: Sequence[Path], output: Path | None = None, *, callbacks: Seque
 
     Raises:
         ValueError: no runs, a directory that is none or is damaged, the same one twice; a place where the report cannot
-            go, or something that is no report stands; curves of runs that do not play the same.
+            go, or something that is no report stands; training runs beside federations; curves of runs that do not
+            play the same.
         OSError: the disk is full, ...; a report that was there stays.
     """
     say = _teller(callbacks)
     check_each_once(runs)
     where = output or (runs[0] if len(runs) == 1 else Path()) / "report.html"
+    if are_federations(runs):
+        return report_federations(runs, where, say)
     data = [read_run(path) for path in runs]
     check_output(where)
     for run in data:

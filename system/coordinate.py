@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -35,7 +35,15 @@ class ResultRefused(ValueError):
 
 
 class CommitRefused(ValueError):
-    """Results cannot be applied together. Their pieces end dropped, and the run goes on without them."""
+    """Results cannot be applied together. Pieces at fault end dropped, and the run goes on without them.
+
+    Attributes:
+        tokens: the pieces at fault, where the others can be applied without them; otherwise all are.
+    """
+
+    def __init__(self, message: str, tokens: Collection[Token] = ()) -> None:
+        super().__init__(message)
+        self.tokens = frozenset(tokens)
 
 
 class Sink(Protocol):
@@ -60,7 +68,7 @@ class Sink(Protocol):
             The weights' next version, where one comes of it: it is published before anything else happens.
 
         Raises:
-            CommitRefused: they cannot be applied together. Nothing is applied then.
+            CommitRefused: they cannot be applied together. Nothing is applied then. Without results it is never raised.
         """
         ...
 
@@ -70,7 +78,8 @@ class Sink(Protocol):
 
 
 Observer = Callable[[float, Event | Command], None]
-"""Told, with the run seconds, of each event before the scheduler hears it, and of each command that is carried out."""
+"""Told, with the run seconds, of each event before the scheduler hears it, and of each command once it is carried out:
+of a commit only with what was applied, and of what was not by a drop."""
 
 
 @dataclass(frozen=True)
@@ -160,9 +169,11 @@ class Coordinator:
         self._before_publishing = before_publishing or (lambda: None)
         self._say = say
         self._told = 0.0
+        self._clock_is_back = False
         self._next: PolicyState | None = None
         self._open: dict[Token, Assign] = {}
-        self._waiting: dict[Token, WorkResult] = {}
+        self._kinds_open: Counter[WorkKind] = Counter()
+        self._waiting: dict[Token, WorkResult | None] = {}
         self._workers: set[str] = set()
         self._held: list[tuple[int, WorkKind]] | None = None
         self._version = 0
@@ -187,7 +198,7 @@ class Coordinator:
         if state.version <= self._version:
             raise ValueError(f"version is {state.version}: it must be above {self._version}, the last one")
         if self._version == 0:
-            self.step(0.0)
+            self._take_events(0.0)
         self._tell(self._send_out(state))
 
     def demand(self, amount: int, kind: WorkKind = "rollout") -> None:
@@ -202,6 +213,15 @@ class Coordinator:
         """How much was demanded and has not been committed, in the kind's unit; what was overshot is not a debt."""
         return max(0, self._demanded[kind] - self._done[kind])
 
+    def in_hand(self, kind: WorkKind) -> int:
+        """Pieces of this kind that have not ended: somebody does them, or their result waits."""
+        return self._kinds_open[kind]
+
+    @property
+    def wakes_at(self) -> float | None:
+        """Run seconds when the scheduler is woken if nothing happens before; None where it waits for events alone."""
+        return self._wake
+
     def done(self, kind: WorkKind) -> tuple[int, int]:
         """Pieces of this kind that were committed, and how much they are together in the kind's unit."""
         return self._pieces_done[kind], self._done[kind]
@@ -213,13 +233,20 @@ class Coordinator:
             timeout: seconds to wait for the first event, where none is there.
 
         Returns:
-            What went to the sink.
+            What went to the sink since the last call.
 
         Raises:
             WorkFailed: a worker's code raised, or the sink refused a result.
             PoolExhausted: no worker is left.
         """
-        self._report = []
+        self._take_events(timeout)
+        return self._reported()
+
+    def _reported(self) -> list[Committed]:
+        report, self._report = self._report, []
+        return report
+
+    def _take_events(self, timeout: float) -> None:
         if self._wake is not None:
             timeout = min(timeout, max(0.0, self._wake - self._clock()))
         for event in self._pool.events(timeout):
@@ -229,12 +256,14 @@ class Coordinator:
                 case Failed():
                     self._say(f"{event.worker} failed at {event.token}: {event.reason}")
                     self._tell(event)
-                case Joined() | Left():
+                case Left():
+                    self._say(f"{event.worker} is gone: {event.reason}")
+                    self._tell(event)
+                case Joined():
                     self._tell(event)
         if self._wake is not None and (now := self._clock()) >= self._wake:
             self._wake = None
             self._tell(Tick(now))
-        return self._report
 
     def drain(self, timeout: float) -> list[Committed]:
         """Step until nothing is in hand; what is demanded meanwhile is handed out afterwards.
@@ -261,9 +290,8 @@ class Coordinator:
 
     def close_work(self) -> list[Committed]:
         """Want no more work: what waits is committed or dropped as the scheduler says, what is in hand is dropped."""
-        self._report = []
         self._tell(Closing(self._clock()))
-        return self._report
+        return self._reported()
 
     def reset_workers(self) -> None:
         """Make every worker begin anew with its next work. Raises RuntimeError while work is in hand."""
@@ -336,14 +364,19 @@ class Coordinator:
         assign = self._open.get(event.token)
         if event.token in self._waiting:
             self._late += 1
+            self._pool.acknowledge(event.token)
+            self._say(f"{event.worker} answered {event.token} twice: the second answer is discarded")
             return
         if assign is None:
             # The scheduler may have given the worker up: it hears that it is there.
             self._late += 1
             self._pool.acknowledge(event.token)
+            self._say(f"{event.worker} answered {event.token}, which has ended or never was: the answer is discarded")
             self._tell(event)
             return
         try:
+            if result.kind != assign.kind:
+                raise ResultRefused(f"it is the answer to a piece of kind {result.kind!r}")
             self._waiting[event.token] = self._sink.admit(result, event)
         except ResultRefused as error:
             self._pool.acknowledge(event.token)
@@ -363,8 +396,8 @@ class Coordinator:
             self._note(told)
             self._observe(told.time, told)
             for command in self._scheduler.handle(told):
-                self._observe(told.time, command)
-                self._carry_out(command)
+                for carried_out in self._carry_out(command):
+                    self._observe(told.time, carried_out)
             if self._next is not None:
                 state, self._next = self._next, None
                 self._before_publishing()
@@ -382,64 +415,87 @@ class Coordinator:
     def _timed(self, event: Event) -> Event:
         """The event, not before the last one: a clock that was set back would confuse every estimate of speed."""
         if event.time < self._told:
-            self._say(f"the clock went back by {self._told - event.time:.3g} s: run time stands still until it is past")
+            if not self._clock_is_back:
+                back = self._told - event.time
+                self._say(f"the clock went back by {back:.3g} s: run time stands still until it is past")
+            self._clock_is_back = True
             return replace(event, time=self._told)
-        self._told = event.time
+        self._told, self._clock_is_back = event.time, False
         return event
 
     def _send_out(self, state: PolicyState) -> Published:
         self._pool.publish(state)
         return Published(max(self._clock(), self._told), state.version)
 
-    def _carry_out(self, command: Command) -> None:
+    def _carry_out(self, command: Command) -> list[Command]:
         match command:
             case Assign():
                 assert command.token.sequence > self._last_sequence, f"{command.token} is handed out a second time"
                 self._last_sequence = command.token.sequence
                 self._pool.submit(command)
                 self._open[command.token] = command
+                self._kinds_open[command.kind] += 1
                 self._handed_out += 1
             case Commit():
-                self._commit(command)
+                return self._commit(command)
             case Drop():
                 self._end_unused(command.token)
             case WakeAt():
                 self._wake = command.time if self._wake is None else min(self._wake, command.time)
+        return [command]
+
+    def _end(self, token: Token) -> bool:
+        """Close a piece. False where it has ended already, or never was."""
+        assign = self._open.pop(token, None)
+        if assign is not None:
+            self._kinds_open[assign.kind] -= 1
+        return assign is not None
 
     def _end_unused(self, token: Token) -> None:
         if (result := self._waiting.pop(token, None)) is not None:
             self._sink.discard(result)
-        self._dropped += self._open.pop(token, None) is not None
+        self._dropped += self._end(token)
 
-    def _commit(self, command: Commit) -> None:
-        results = [(self._waiting[token], weight) for token, weight in command.entries if token in self._waiting]
-        for token, _ in command.entries:
-            if token not in self._waiting:
-                self._say(f"{token} cannot be applied: its result is gone from the spool")
-                self._end_unused(token)
-        try:
-            self._next = self._sink.commit(results)
-        except CommitRefused as error:
-            self._say(f"{len(results)} results are dropped: {error}")
-            for result, _ in results:
-                self._observe(self._told, Drop(result.token, str(error)))
-                self._end_unused(result.token)
-            self._next, results = self._sink.commit([]), []
+    def _commit(self, command: Commit) -> list[Command]:
+        results = [(result, weight) for token, weight in command.entries if (result := self._waiting.get(token))]
+        there = {result.token for result, _ in results}
+        carried_out: list[Command] = self._drop([t for t, _ in command.entries if t not in there], "its result is gone")
+        while True:
+            try:
+                self._next = self._sink.commit(results)
+                break
+            except CommitRefused as error:
+                at_fault = [result.token for result, _ in results if not error.tokens or result.token in error.tokens]
+                assert at_fault, "a commit is refused for what is not in it"
+                self._say(f"{len(at_fault)} of {len(results)} results of a commit are dropped: {error}")
+                carried_out += self._drop(at_fault, str(error))
+                results = [(result, weight) for result, weight in results if result.token not in at_fault]
         for result, weight in results:
-            del self._waiting[result.token], self._open[result.token]
-            self._committed += 1
-            self._done[result.kind] += result.amount
-            self._pieces_done[result.kind] += 1
-            self._staleness = self._version - result.version
-            self._report.append(
-                Committed(
-                    token=result.token,
-                    kind=result.kind,
-                    version=result.version,
-                    amount=result.amount,
-                    samples=result.samples,
-                    staleness=self._staleness,
-                    weight=weight,
-                    stats=result.stats,
-                )
+            self._note_committed(result, weight)
+        applied = Commit(tuple((result.token, weight) for result, weight in results))
+        return [*carried_out, applied] if results else carried_out
+
+    def _drop(self, tokens: list[Token], reason: str) -> list[Command]:
+        for token in tokens:
+            self._end_unused(token)
+        return [Drop(token, reason) for token in tokens]
+
+    def _note_committed(self, result: WorkResult, weight: float) -> None:
+        del self._waiting[result.token]
+        self._end(result.token)
+        self._committed += 1
+        self._done[result.kind] += result.amount
+        self._pieces_done[result.kind] += 1
+        self._staleness = self._version - result.version
+        self._report.append(
+            Committed(
+                token=result.token,
+                kind=result.kind,
+                version=result.version,
+                amount=result.amount,
+                samples=result.samples,
+                staleness=self._staleness,
+                weight=weight,
+                stats=result.stats,
             )
+        )

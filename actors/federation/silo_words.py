@@ -51,20 +51,23 @@ def silo_words(environment: WordleConfig, silos: WordleSilos, silo: Silo) -> Sil
         )
     words = load_words(environment.word_list)
     split = split_words(words, environment)
-    order = stream(environment.split_seed, "wordle silos")
+    seed = environment.split_seed
     if silos.files is None:
-        shares = silos.shares or (1.0,) * silo.clients
-        own = [words[index] for index in _share(order.permutation(split.train), shares, silo.index)]
+        own = _share(sorted(words[index] for index in split.train), silos, silo, seed)
     else:
         apart = {words[index] for index in np.concatenate([split.validation, split.never_seen])}
         own = [word for word in load_words(silos.files[silo.index]) if word not in apart]
-    return _with_test(own, silos.test_share, stream(environment.split_seed, "wordle silo test", silo.index), silo.name)
+    return _with_test(own, silos.test_share, stream(seed, "wordle silo test", silo.index), silo.name)
 
 
-def _share(words: np.ndarray, shares: Sequence[float], index: int) -> np.ndarray:
-    """The ``index``-th part, sorted; parts are as near to their shares as whole words can be."""
+def _share(words: Sequence[str], silos: WordleSilos, silo: Silo, seed: int) -> list[str]:
+    """One client's part of sorted words, sorted; parts are as near to their shares as whole words can be."""
+    shares = silos.shares or (1.0,) * silo.clients
     ends = np.rint(np.cumsum([0.0, *shares]) / sum(shares) * len(words)).astype(np.int64)
-    return np.sort(words[ends[index] : ends[index + 1]])
+    order = np.arange(len(words))
+    if silos.order == "shuffled":
+        order = stream(seed, "wordle silos").permutation(order)
+    return [words[index] for index in np.sort(order[ends[silo.index] : ends[silo.index + 1]])]
 
 
 def _with_test(own: list[str], test_share: float, generator: np.random.Generator, name: str) -> SiloWords:

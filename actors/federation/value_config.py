@@ -13,7 +13,7 @@ from ...learners.settings import Settings
 class WordleSilos(Settings):
     """Wordle: each client has words of its own, as answers and as guesses, and knows no others.
 
-    Words that ``environment`` sets apart are in no silo.
+    Words that ``environment`` sets apart are in no silo. Who has which words is fixed by ``environment.split_seed``.
     """
 
     kind: Literal["wordle"] = "wordle"
@@ -21,7 +21,12 @@ class WordleSilos(Settings):
         None,
         min_length=1,
         description="one a client, of the training words, in proportion to each other, as in [4, 2, 1, 1]; None: even "
-        "shares. Which words those are is fixed by environment.split_seed",
+        "shares",
+    )
+    order: Literal["shuffled", "alphabetical"] = Field(
+        "shuffled",
+        description="of the words that are shared out: shuffled: clients have alike words; alphabetical: each has "
+        "first letters of its own, and no client alone learns to play all words",
     )
     files: tuple[str, ...] | None = Field(
         None, min_length=1, description="instead of shares: paths of the clients' own word lists, one a client"

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import operator
 import time
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
@@ -100,9 +99,11 @@ class ClientWorker:
             after_step=after_step,
         )
         local = self._client.train(model, work)
-        if local.steps < 1:
-            raise ValueError(f"{self._silo.name} answered with {local.steps} steps: at least 1 of {assign.amount}")
-        return make_update(self._silo.name, model, local.tensors, self._kinds), local.steps, dict(local.stats)
+        # Own code may count with numpy's integers, which are no JSON.
+        steps = operator.index(local.steps)
+        if steps < 1:
+            raise ValueError(f"{self._silo.name} answered with {steps} steps: at least 1 of {assign.amount}")
+        return make_update(self._silo.name, model, local.tensors, self._kinds), steps, dict(local.stats)
 
     def _evaluate(self, assign: Assign, model: Model) -> Scores:
         scores = self._client.evaluate(model, assign.amount, self._stream(assign))
@@ -129,11 +130,11 @@ def make_update(client: str, start: Model, local: Model, kinds: Mapping[str, Ave
     Raises:
         ValueError: a tensor is missing, unknown, or of another shape or dtype than the global model's.
     """
-    for what, names in (("the task's kinds are", kinds), (f"{client} answered with", local)):
+    for what, names in (("the task's kinds are of", kinds), (f"{client} answered with", local)):
         if names.keys() != start.keys():
             raise ValueError(
-                f"{what} of {', '.join(sorted(names)) or 'no tensors'}: "
-                f"the global model has {', '.join(sorted(start)) or 'none'}"
+                f"{what} tensors {', '.join(sorted(names)) or '(none)'}: "
+                f"the global model has {', '.join(sorted(start)) or '(none)'}"
             )
     for name, begun in start.items():
         for what, got, expected in (
@@ -146,37 +147,4 @@ def make_update(client: str, start: Model, local: Model, kinds: Mapping[str, Ave
     return {
         name: np.asarray(local[name] - begun) if kinds[name] == "mean" else np.array(local[name])
         for name, begun in start.items()
-    }
-
-
-def client_factories(
-    task: FederatedTask, names: Sequence[str], seed: int, *, seconds_per_step: Mapping[str, float] | None = None
-) -> dict[str, Callable[[], ClientWorker]]:
-    """What makes each client's worker, by name, wherever it is to run.
-
-    Args:
-        task: of the federation.
-        names: of its clients, in the order of their indices.
-        seed: the run's.
-        seconds_per_step: of those that are throttled, by name.
-
-    Raises:
-        ValueError: no clients, two of one name, or a throttle for a client that is not there.
-    """
-    slow = seconds_per_step or {}
-    if not names:
-        raise ValueError("names is empty: a federation needs at least 1 client")
-    name, times = Counter(names).most_common(1)[0]
-    if times > 1:
-        raise ValueError(f"names has {name!r} {times} times: each client needs a name of its own")
-    if unknown := slow.keys() - set(names):
-        raise ValueError(f"seconds_per_step names {', '.join(sorted(unknown))}: the clients are {', '.join(names)}")
-    return {
-        name: partial(
-            ClientWorker,
-            task,
-            Silo(name, index, len(names), seed),
-            throttle=Throttle(slow[name]) if name in slow else None,
-        )
-        for index, name in enumerate(names)
     }

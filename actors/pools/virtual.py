@@ -84,12 +84,21 @@ class VirtualWorker:
     Attributes:
         make: makes it.
         joins_at: when, in virtual seconds; before the pool's beginning means at its beginning.
+        leaves_at: when it leaves for good, in virtual seconds, with its work in hand; infinite where it never does.
         labels: that it joins with.
     """
 
     make: Callable[[], WorkDoer]
     joins_at: float = 0.0
+    leaves_at: float = math.inf
     labels: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class _Leave:
+    """A worker is to leave for good."""
+
+    worker: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,13 +157,15 @@ class VirtualPool:
         self._free_at: dict[str, float] = {}
         self._in_hand: dict[str, dict[Token, _Piece]] = {name: {} for name in workers}
         self._results: dict[Token, WorkResult] = {}
-        self._agenda: list[tuple[float, int, str | Token]] = []
+        self._agenda: list[tuple[float, int, str | Token | _Leave]] = []
         self._caused = 0
         self._just_left: set[str] = set()
         self._left_out: dict[str, str] = {}
         self._came_back = 0
         for name, worker in workers.items():
-            self._plan(max(worker.joins_at, begins_at), name)
+            if worker.leaves_at > max(worker.joins_at, begins_at):
+                self._plan(max(worker.joins_at, begins_at), name)
+                self._plan(worker.leaves_at, _Leave(name))
 
     def clock(self) -> float:
         """Virtual seconds."""
@@ -192,8 +203,7 @@ class VirtualPool:
         end = max(self._now, self._free_at[assign.worker]) + duration.total
         self._free_at[assign.worker] = end
         self._in_hand[assign.worker][assign.token] = _Piece(assign, self._state, duration)
-        if end < math.inf:
-            self._plan(end, assign.token)
+        self._plan(end, assign.token)
 
     def events(self, timeout: float) -> list[PoolEvent]:
         """Move the clock to the next thing that happens, by ``timeout`` virtual seconds at most, and tell of it.
@@ -221,6 +231,10 @@ class VirtualPool:
             elif isinstance(what, str):
                 self._now = end = time
                 events.append(self._join(what))
+            elif isinstance(what, _Leave):
+                if what.worker in self._present:
+                    self._now = end = time
+                    events.append(self._leave(what.worker, "left for good"))
             elif what in self._in_hand[what.worker]:
                 self._now = end = time
                 events.append(self._finish(what))
@@ -258,10 +272,11 @@ class VirtualPool:
         self._just_left = set()
         self._state = None
 
-    def _plan(self, time: float, what: str | Token) -> None:
-        """Have a worker join, or its work end."""
-        heapq.heappush(self._agenda, (time, self._caused, what))
-        self._caused += 1
+    def _plan(self, time: float, what: str | Token | _Leave) -> None:
+        """Have a worker join, its work end, or the worker leave; never, if the time is infinite."""
+        if time < math.inf:
+            heapq.heappush(self._agenda, (time, self._caused, what))
+            self._caused += 1
 
     def _duration(self, assign: Assign) -> Duration:
         if assign.kind == "evaluate":
@@ -308,14 +323,18 @@ class VirtualPool:
 
     def _lose(self, piece: _Piece) -> Left:
         name = piece.assign.worker
+        back = self._now + piece.duration.back_after
+        if back < self._workers[name].leaves_at:
+            self._plan(back, name)
+        return self._leave(name, "dropped out")
+
+    def _leave(self, name: str, reason: str) -> Left:
         self._in_hand[name].clear()
         self._present.discard(name)
         self._just_left.add(name)
         if name in self._resident:
             self._resident.pop(name).close()
-        if piece.duration.back_after < math.inf:
-            self._plan(self._now + piece.duration.back_after, name)
-        return Left(self._now, name, "dropped out")
+        return Left(self._now, name, reason)
 
     def _worker(self, name: str) -> WorkDoer:
         """A worker that can do work, made if it is not in memory; then the one used longest ago may have to go."""

@@ -1,7 +1,7 @@
 """Server optimisers: what a commit's combined change, taken as a negative gradient, does to the model.
 
-Each works on one tensor at a time, in float64, and is pure: it takes its slots (arrays of the tensor's shape that it
-remembers, by name) and gives new ones.
+Each works on a block of a tensor's numbers at a time, in float64, each number by itself, and is pure: it takes slots
+(as many numbers that it remembers, by name) and gives new ones.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ class ServerOptimiser(Protocol):
         ...
 
     def step(self, change: np.ndarray, slots: Slots) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-        """What is added to the tensor, and the new slots.
+        """What is added to the numbers, and the new slots.
 
         Args:
-            change: float64, of any shape.
+            change: float64, of any shape; it is used for other numbers after the new ones are stored.
             slots: as ``first`` names them, of the same shape.
         """
         ...

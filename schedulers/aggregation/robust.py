@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
-from .average import Combined, blocks, check_count, checked_weight, pooled_into
+from .average import Combined, blocks, check_count, checked_weight, pooled_into, whole
 from .tensors import AverageKind, Tensors, check_layout, variances_with_means
 
 _STACKED = 1 << 20
@@ -47,7 +47,7 @@ class _Robust:
         held, total = self._gather(model, updates)
         chosen = self._chosen(held, kinds)
         centres = {name: self._centre_of([update[name] for update in chosen]) for name in _named(kinds, "mean")}
-        changes = {name: total * centre for name, centre in centres.items()}
+        changes = {name: whole(total * centre) for name, centre in centres.items()}
         variances = variances_with_means(kinds)
         pooled = {
             name: self._centre_of([update[name] for update in chosen])

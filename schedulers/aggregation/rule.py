@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from .average import Average
+from .average import BLOCK, Average, Change, blocks
 from .optimisers import ServerOptimiser
 from .tensors import AverageKind, Tensors, check_kinds
 
@@ -31,7 +31,7 @@ class ServerRule(Protocol):
         """The next model, in the shapes and dtypes of the last one, which is not written into.
 
         The same updates in the same order give the same bits, on the same machine. Where ``most_updates`` is None,
-        ``updates`` is asked for the next one when nothing holds the last any more.
+        ``updates`` is asked for the next one when no more than a few of the last are held any more.
 
         Args:
             model: the global model.
@@ -86,24 +86,45 @@ class AveragedStep:
     ) -> dict[str, np.ndarray]:
         """See `ServerRule.apply`."""
         check_kinds(model, kinds)
-        combined = self.average.of(model, updates, kinds)
         all_slots = {}
         new_model = {}
         # What overflows is refused by its name.
         with np.errstate(over="ignore", invalid="ignore"):
+            combined = self.average.of(model, updates, kinds)
             for name, old in model.items():
                 if name in combined.changes:
-                    value, slots = self._moved(name, old, combined.changes[name])
+                    new_model[name], slots = self._moved(name, old, combined.changes[name])
                     if slots:
                         all_slots[name] = slots
                 else:
-                    value = combined.values[name]
-                new_model[name] = np.asarray(value).astype(old.dtype)
-                _check_finite(name, new_model[name])
+                    new_model[name] = np.asarray(combined.values[name]).astype(old.dtype)
+                    _check_finite(name, new_model[name])
         self._slots = all_slots
         return new_model
 
-    def _moved(self, name: str, old: np.ndarray, change: np.ndarray) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    def _moved(self, name: str, old: np.ndarray, change: Change) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        """The tensor after the optimiser's step and the slots after it, made block by block."""
+        slots = self._slots_of(name, old)
+        stored = np.result_type(old.dtype, np.float32)
+        new = np.empty(old.shape, old.dtype)
+        new_slots = {slot: np.empty(old.shape, stored) for slot in slots}
+        flat_old, flat_new = old.reshape(-1), new.reshape(-1)
+        flat_slots = {slot: (array.reshape(-1), new_slots[slot].reshape(-1)) for slot, array in slots.items()}
+        wide = np.empty(min(BLOCK, old.size))
+        for block in blocks(old.size):
+            step, after = self.optimiser.step(
+                change(block), {slot: before[block] for slot, (before, _) in flat_slots.items()}
+            )
+            moved = wide[: block.stop - block.start]
+            np.copyto(moved, flat_old[block])
+            moved += step
+            np.copyto(flat_new[block], moved, casting="same_kind")
+            _check_finite(name, flat_new[block])
+            for slot, (_, into) in flat_slots.items():
+                into[block] = after[slot]
+        return new, new_slots
+
+    def _slots_of(self, name: str, old: np.ndarray) -> Mapping[str, np.ndarray]:
         first = self.optimiser.first
         slots = self._slots.get(name) or {slot: np.full(old.shape, value) for slot, value in first.items()}
         for slot, array in slots.items():
@@ -112,9 +133,7 @@ class AveragedStep:
                     f"{slot} of {name!r} has the shape {list(array.shape)} and the model's tensor {list(old.shape)}: "
                     "the rule's state is of another model"
                 )
-        step, slots = self.optimiser.step(change, slots)
-        stored = np.result_type(old.dtype, np.float32)
-        return old + step, {slot: np.asarray(array).astype(stored) for slot, array in slots.items()}
+        return slots
 
     def state_dict(self) -> dict[str, Any]:
         """See `ServerRule.state_dict`: the optimiser's name, and by tensor and slot its arrays."""

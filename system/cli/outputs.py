@@ -13,7 +13,7 @@ from contextlib import suppress
 from io import UnsupportedOperation
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TextIO
+from typing import TYPE_CHECKING, Any, Self, TextIO
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -24,8 +24,11 @@ from rich.text import Text
 from ..callbacks import Callback, Progress
 from ..config.run import RunConfig
 from .endings import end_on_sigterm, program
-from .figures import Figures
+from .figures import FederationFigures, Figures
 from .summary import summary_table
+
+if TYPE_CHECKING:
+    from ..federation.config import FederationConfig
 
 _LINE_SECONDS = 5.0
 _EVENT_SECONDS = 1.0
@@ -58,7 +61,7 @@ class Output(Callback):
     ) -> None:
         """Leave the terminal and stdout as they were."""
 
-    def on_start(self, config: RunConfig, run_dir: Path, resumed_from: str | None) -> None:
+    def on_start(self, config: RunConfig | FederationConfig, run_dir: Path, resumed_from: str | None) -> None:
         """Know the run."""
         end_on_sigterm()
         self.run_dir = run_dir
@@ -81,14 +84,14 @@ class PlainOutput(Output):
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._figures = Figures()
+        self._figures: Figures | FederationFigures = Figures()
         self._progress: Progress | None = None
         self._printed_at = -math.inf
 
-    def on_start(self, config: RunConfig, run_dir: Path, resumed_from: str | None) -> None:
+    def on_start(self, config: RunConfig | FederationConfig, run_dir: Path, resumed_from: str | None) -> None:
         """Name the run."""
         super().on_start(config, run_dir, resumed_from)
-        self._figures = Figures(config.environment.kind == "wordle", self._clock)
+        self._figures = figures_of(config, self._clock)
         _print_line(f"run {run_dir}{f', resumed from checkpoint {resumed_from}' if resumed_from else ''}")
 
     def on_message(self, text: str) -> None:
@@ -109,11 +112,12 @@ class PlainOutput(Output):
     def on_evaluation(self, progress: Progress, scores: Mapping[str, float]) -> None:
         """Print a line."""
         self._figures.take_evaluation(scores)
-        _print_line(f"{progress.seconds:6.1f} s  validation: {_listed(scores)}")
+        _print_line(f"{progress.seconds:6.1f} s  {self._figures.evaluates_on}: {_listed(scores)}")
 
     def on_checkpoint(self, path: Path) -> None:
-        """Print a line."""
-        _print_line(f"checkpoint {path.name}")
+        """Print a line; not for a federation's, which come with each commit."""
+        if not isinstance(self._figures, FederationFigures):
+            _print_line(f"checkpoint {path.name}")
 
     def conclude(self, summary: Mapping[str, Any], file: Path | None = None, report: Path | None = None) -> None:
         """Print the table."""
@@ -140,7 +144,7 @@ class TerminalOutput(Output):
         )
         self._task = self._bars.add_task("starting", total=1.0)
         self._live = Live(Group(self._bars, Text()), console=console, refresh_per_second=4)
-        self._figures = Figures()
+        self._figures: Figures | FederationFigures = Figures()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -148,10 +152,10 @@ class TerminalOutput(Output):
         """Stop drawing."""
         self._live.stop()
 
-    def on_start(self, config: RunConfig, run_dir: Path, resumed_from: str | None) -> None:
+    def on_start(self, config: RunConfig | FederationConfig, run_dir: Path, resumed_from: str | None) -> None:
         """Begin to draw."""
         super().on_start(config, run_dir, resumed_from)
-        self._figures = Figures(config.environment.kind == "wordle")
+        self._figures = figures_of(config)
         self._say(f"run {run_dir}{f', resumed from checkpoint {resumed_from}' if resumed_from else ''}")
         self._live.start()
 
@@ -216,7 +220,7 @@ class JsonOutput(Output):
             os.dup2(self._out.fileno(), sys.stdout.fileno())
             self._out.close()
 
-    def on_start(self, config: RunConfig, run_dir: Path, resumed_from: str | None) -> None:
+    def on_start(self, config: RunConfig | FederationConfig, run_dir: Path, resumed_from: str | None) -> None:
         """Event ``start``."""
         super().on_start(config, run_dir, resumed_from)
         self._send("start", name=config.name, seed=config.seed, run_dir=run_dir, resumed_from=resumed_from)
@@ -247,6 +251,15 @@ class JsonOutput(Output):
 
     def _send(self, event: str, **content: Any) -> None:
         print(json.dumps(_plain({"event": event, **content}), allow_nan=False), file=self._out, flush=True)
+
+
+def figures_of(
+    config: RunConfig | FederationConfig, clock: Callable[[], float] = time.monotonic
+) -> Figures | FederationFigures:
+    """What tells of a run with this config, a training run's or a federation's."""
+    if isinstance(config, RunConfig):
+        return Figures(config.environment.kind == "wordle", clock)
+    return FederationFigures(clock)
 
 
 def fold_phrases(phrases: Sequence[str], width: int) -> list[str]:

@@ -11,14 +11,17 @@ from .endings import Stopped
 
 
 def report(
-    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run directories, of any presets.")],
+    runs: Annotated[
+        list[Path],
+        typer.Argument(metavar="RUN...", help="Run directories: of training runs, of any presets, or of federations."),
+    ],
     output: Annotated[
         Path | None,
         typer.Option(
             "--output",
             "-o",
             metavar="FILE",
-            help="The file to write; one that ends in .svg gets the validation curves alone.  "
+            help="The file to write; one that ends in .svg gets the curves alone.  "
             "[dim]default: report.html in the run's directory; of several runs, here[/dim]",
         ),
     ] = None,
@@ -32,6 +35,7 @@ def report(
       isogon report runs/wordle-1
       isogon report runs/wordle-1 runs/wordle-2 runs/wordle-3 --output wordle.html
       isogon report runs/wordle-1 runs/wordle-2 runs/wordle-3 --output curves.svg
+      isogon report runs/wordle-silos-1 runs/wordle-silos-2 --output strategies.html
     """
     from .outputs import choose_output
 

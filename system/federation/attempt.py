@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ...actors.federation.client import FederatedTask
-from ...schedulers.events import Command, Event
+from ...schedulers.events import Command, Drop, Event
+from ...schedulers.federated import GIVEN_UP
 from ..callbacks import Callback
 from ..metrics.exporters import NullExporter, PrometheusExporter, RayExporter
 from ..metrics.recorder import Exporter, MetricsRecorder
@@ -29,10 +30,11 @@ from .model_sink import GlobalModelSink
 from .monitor import ClientLabels, FederationMonitor
 from .recovery import Nobody, RecoverableCoordinator
 from .server import FederationServer, Standing
-from .timeline import Span, Timeline, Totals
+from .span_log import SpanLog
+from .timeline import TIMELINE, Span, Timeline, Totals
 
-TIMELINE = "timeline.jsonl"
-"""In an attempt's folder: a row for each piece of training that ended in it."""
+MESSAGES = "messages.txt"
+"""In an attempt's folder: what was told in words, each line with its date and time in UTC."""
 
 
 @dataclass(frozen=True)
@@ -42,8 +44,8 @@ class Outcome:
     Attributes:
         model: the global model.
         standing: where the federation stands.
-        totals: of the pieces that ended in this attempt.
-        dropped: pieces that were not applied, all attempts together.
+        totals: of the pieces that have ended, all attempts together.
+        dropped: pieces that were not applied, likewise.
     """
 
     model: dict[str, np.ndarray]
@@ -62,6 +64,7 @@ class FederationAttempt:
         directory: held by this process.
         attempt: claimed.
         callbacks: told what happens.
+        clock: run seconds, which go on where an earlier attempt was.
     """
 
     config: FederationConfig
@@ -69,8 +72,8 @@ class FederationAttempt:
     directory: RunDirectory
     attempt: Attempt
     callbacks: Sequence[Callback]
-    _clock: RunClock = field(default_factory=RunClock)
-    _totals: Totals = field(default_factory=lambda: Totals())
+    clock: RunClock = field(default_factory=RunClock)
+    _totals: Totals = field(default_factory=Totals)
 
     def run(self, checkpoint: Checkpoint | None) -> Outcome:
         """Work from ``checkpoint`` and what was heard since, or from the beginning, until the budget is used up.
@@ -101,114 +104,132 @@ class FederationAttempt:
             )
             self._journal = Journal(self.directory.path / "journal")
             stack.callback(self._journal.close)
-            rows = stack.enter_context((self._folder / TIMELINE).open("a", encoding="utf-8"))
-
-            def write(span: Span) -> None:
-                self._totals.take(span)
-                rows.write(json.dumps(span.to_json()) + "\n")
-                rows.flush()
-
-            self._timeline = Timeline(write)
-            carried = self._replay(checkpoint) if checkpoint is not None else None
+            self._spans = SpanLog(self._folder / TIMELINE)
+            self._timeline = Timeline(self._take_span)
+            carried = self._take_up(checkpoint) if checkpoint is not None else None
             server = self._build_server(stack)
             if checkpoint is not None:
                 server.standing = Standing.from_json(checkpoint.parts["run"]["standing"])
-                self._monitor.load_state_dict(checkpoint.parts["run"]["monitor"])
             self._begin(server, carried)
             server.run()
             server.close()
-            if config.server.durable:
-                self._save_last(server)
+            self._end(server)
             return Outcome(self._sink.model, server.standing, self._totals, self._coordinator.figures().dropped)
 
     def say(self, text: str) -> None:
-        """One line for whoever watches."""
+        """One line for whoever watches, and for the attempt's messages."""
         for callback in self.callbacks:
             callback.on_message(text)
+        # A message is not worth the run, on a full disk least of all.
+        with suppress(OSError), (self._folder / MESSAGES).open("a", encoding="utf-8") as file:
+            file.write(f"{datetime.now(UTC).isoformat(timespec='seconds')} {text}\n")
 
     @property
     def _folder(self) -> Path:
         return self.directory.log_path(self.attempt).parent
 
-    def _replay(self, checkpoint: Checkpoint) -> RecoverableCoordinator:
+    def _take_up(self, checkpoint: Checkpoint) -> RecoverableCoordinator:
         """The work as the killed server had it: its checkpoint, and what it heard since."""
-        state = checkpoint.parts["run"]["coordinator"]
+        run = checkpoint.parts["run"]
         self._sink.load_state_dict(checkpoint.parts["server"])
-        self._clock.base = checkpoint.parts["run"]["standing"]["seconds"]
-        old = build_scheduler(self.config, state["scheduler"]["attempt"])
-        coordinator = RecoverableCoordinator(old, Nobody(), self._sink, self._clock.seconds, say=self.say)
+        self._monitor.load_state_dict(run["monitor"])
+        self._timeline.load_state_dict(run["timeline"])
+        self._totals.load_state_dict(run["totals"])
+        self.clock.base = run["standing"]["seconds"]
+        old = build_scheduler(self.config, run["coordinator"]["scheduler"]["attempt"])
+        coordinator = RecoverableCoordinator(
+            old, Nobody(), self._sink, self.clock.seconds, observer=self._timeline.observe, say=self.say
+        )
         results = self._sink.recover()
-        spooled = len(results)
-        events = self._journal.read(checkpoint.ref, self.say)
-        coordinator.replay(state, events, results)
+        events, is_whole = self._journal.read(checkpoint.ref, self.say)
+        for one in coordinator.replay(run["coordinator"], events, results):
+            if one.kind == "train":
+                self._monitor.applied(one)
+        # Their scores were taken in when they came.
+        self._sink.evaluations.clear()
         for result in results.values():
             self._sink.discard(result)
-        self._clock.base = max([self._clock.base, *(event.time for event in events)])
-        if events:
+        if results and not is_whole:
             self.say(
-                f"took up checkpoint {checkpoint.ref.name} with {len(events)} events since then and "
-                f"{spooled} updates from the spool"
+                f"{len(results)} updates that had arrived since then are dropped: nobody knows their work any more"
             )
+        self.clock.base = max([self.clock.base, *(event.time for event in events)])
+        waiting = sum(result is not None for result in coordinator.waiting.values())
+        self.say(
+            f"took up checkpoint {checkpoint.ref.name} with {len(events)} events since then; {waiting} updates in the "
+            "spool wait for their commit"
+        )
         return coordinator
 
     def _build_server(self, stack: ExitStack) -> FederationServer:
-        pool = build_pool(self.config, self.task, self._clock.seconds)
+        pool = build_pool(self.config, self.task, self.clock.seconds)
         stack.callback(pool.close)
         self._coordinator = RecoverableCoordinator(
             build_scheduler(self.config, self.attempt.number),
             pool,
             self._sink,
-            self._clock.seconds,
+            self.clock.seconds,
             observer=self._observe,
             before_publishing=lambda: self._save(server),
             say=self.say,
         )
         server = FederationServer(
-            self.config, self._coordinator, self._sink, self.task.evaluate, self._clock.seconds, self._monitor
+            self.config, self._coordinator, self._sink, self.task.evaluate, self.clock.seconds, self._monitor
         )
         return server
 
     def _begin(self, server: FederationServer, carried: RecoverableCoordinator | None) -> None:
         if carried is not None:
             self._coordinator.carry_over(carried.state_dict(), carried.waiting)
-        self._clock.start()
         self._save(server)
         if carried is not None:
-            self._coordinator.go_on(self._sink.state())
+            self._coordinator.give_up_gone()
+        server.wait_for_clients()
+        self.clock.start()
+        self._coordinator.publish(self._sink.state())
+
+    def _end(self, server: FederationServer) -> None:
+        ref = CheckpointRef(self.attempt.number, self._sink.version)
+        if self.config.server.durable and self.directory.checkpoint_folder(ref).exists():
+            # A commit has written this version's. What ended since then is in its journal, for whoever goes on.
+            self._spans.write(ref.step)
         else:
-            self._coordinator.publish(self._sink.state())
+            self._save(server)
 
     def _observe(self, time: float, what: Event | Command) -> None:
         self._journal.observe(time, what)
         self._timeline.observe(time, what)
+        if isinstance(what, Drop) and what.reason.startswith(GIVEN_UP):
+            self.say(f"{what.token.worker}'s {what.token} is {what.reason}")
+
+    def _take_span(self, span: Span) -> None:
+        self._totals.take(span)
+        self._spans.take(span)
 
     def _save(self, server: FederationServer) -> None:
         """Write a checkpoint of all that was committed, and only then forget the updates that it holds."""
+        started = time.perf_counter()
+        ref = CheckpointRef(self.attempt.number, self._sink.version)
+        self._spans.write(ref.step)
         if not self.config.server.durable:
             self._sink.forget_committed()
             return
-        started = time.perf_counter()
         server.refresh()
-        parts = {
-            "server": self._sink.state_dict(),
-            "run": {
-                "standing": server.standing.to_json(),
-                "coordinator": self._coordinator.state_dict(),
-                "monitor": self._monitor.state_dict(),
-            },
+        run = {
+            "standing": server.standing.to_json(),
+            "coordinator": self._coordinator.state_dict(),
+            "monitor": self._monitor.state_dict(),
+            "timeline": self._timeline.state_dict(),
+            "totals": self._totals.state_dict(),
         }
-        ref = self.directory.save_checkpoint(self.attempt, self._sink.version, parts, {})
+        self._journal.prepare(ref)
+        self.directory.save_checkpoint(self.attempt, ref.step, {"server": self._sink.state_dict(), "run": run}, {})
         self._journal.begin(ref)
         self._sink.forget_committed()
         self.directory.prune_checkpoints(self.config.server.keep)
         self._monitor.checkpointed(time.perf_counter() - started)
         for callback in self.callbacks:
             callback.on_checkpoint(self.directory.checkpoint_folder(ref))
-
-    def _save_last(self, server: FederationServer) -> None:
-        # A commit at the end has written this version's already.
-        if not self.directory.checkpoint_folder(CheckpointRef(self.attempt.number, self._sink.version)).exists():
-            self._save(server)
 
     def _log(self, row: Mapping[str, Any]) -> None:
         self.directory.append_metrics(self.attempt, row)

@@ -17,9 +17,11 @@ from ...actors.pools.contract import Pool
 from ...actors.pools.in_process import InProcessPool
 from ...actors.pools.virtual import VirtualPool, VirtualWorker
 from ...learners.compression import Layout, layout_of
+from ...learners.plugins import PluginError
 from ...schedulers.aggregation import AveragedStep, ServerRule
 from ...schedulers.clients import Silence
 from ...schedulers.events import ReplayableScheduler
+from ..config.files import ConfigError
 from .config import CustomTaskConfig, FederationConfig
 from .custom_task import CustomTask
 from .server_rules import build_average, build_optimiser
@@ -68,9 +70,27 @@ def model_layout(task: FederatedTask) -> Layout:
 
 
 def silos(config: FederationConfig) -> list[Silo]:
-    """All clients, in order."""
+    """The clients that take part, in order. Who does not keeps its number, and its data."""
     names = config.client_names()
-    return [Silo(name, index, len(names), config.seed) for index, name in enumerate(names)]
+    everybody = [Silo(name, index, len(names), config.seed) for index, name in enumerate(names)]
+    return [silo for silo in everybody if config.participants is None or silo.name in config.participants]
+
+
+def check_clients(config: FederationConfig) -> None:
+    """Make every client once. Only for data that are here.
+
+    Raises:
+        ConfigError: a client has no data, or not enough. Others would start without it, and nobody would see.
+        PluginError: own code that cannot be used.
+    """
+    task = build_task(config)
+    for silo in silos(config):
+        try:
+            task.make_client(silo).close()
+        except PluginError:
+            raise
+        except ValueError as error:
+            raise ConfigError(f"with seed {config.seed}: {error}") from error
 
 
 def make_worker(task: FederatedTask, silo: Silo, seconds_per_step: float | None) -> ClientWorker:
@@ -105,7 +125,7 @@ def build_pool(config: FederationConfig, task: FederatedTask, clock: Callable[[]
             setting="clients.label_selector",
         )
         for group in config.clients
-        for names in _batches(group.names(), group.per_process)
+        for names in _batches([name for name in group.names() if name in makers], group.per_process)
     ]
     return RayPool(hosts, clock=clock, failures="tell")
 
@@ -120,6 +140,6 @@ def build_virtual_pool(config: FederationConfig, task: FederatedTask, speeds: st
     durations = ClientDurations(config.simulation.virtual_clock(speeds), config.seed)
     workers = {}
     for silo in silos(config):
-        joins_at = durations.client(silo.index).joins
-        workers[silo.name] = VirtualWorker(partial(make_worker, task, silo, None), joins_at)
+        client = durations.client(silo.index)
+        workers[silo.name] = VirtualWorker(partial(make_worker, task, silo, None), client.joins, client.leaves)
     return VirtualPool(workers, durations, failures="tell", resident=config.simulation.resident)

@@ -148,6 +148,12 @@ class FederationConfig(Settings):
     seed: int = Field(0, ge=0, description="of every random stream")
     task: TaskConfig
     clients: tuple[ClientGroupConfig, ...] = Field(min_length=1, description="who takes part, in groups")
+    participants: tuple[str, ...] | None = Field(
+        None, min_length=1, description="clients that take part, with their own data still; null: all"
+    )
+    least_clients: int = may_change_on_resume(
+        1, ge=1, description="clients that must be there for the run, and its clock, to begin"
+    )
     strategy: StrategyConfig = FedCompassConfig()
     server: ServerConfig = ServerConfig()
     silence: SilenceConfig | None = SilenceConfig()
@@ -170,12 +176,23 @@ class FederationConfig(Settings):
         return groups
 
     @model_validator(mode="after")
+    def _check_participants(self) -> FederationConfig:
+        names = self.client_names()
+        if unknown := [name for name in self.participants or () if name not in names]:
+            raise ValueError(
+                f"participants has {unknown[0]}, and clients are {', '.join(names[:10])}: name some of them"
+            )
+        if self.least_clients > (there := len(self.participants or names)):
+            raise ValueError(f"least_clients is {self.least_clients} and there are {there}: the run would never begin")
+        return self
+
+    @model_validator(mode="after")
     def _check_average(self) -> FederationConfig:
         strategies = {"strategy": self.strategy}
         if self.simulation is not None:
             strategies |= {f"simulation.strategies.{name}": s for name, s in self.simulation.strategies.items()}
         for where, strategy in strategies.items():
-            sure = updates_in_a_commit(strategy, len(self.client_names()))
+            sure = updates_in_a_commit(strategy, len(self.participants or self.client_names()))
             if sure is not None and (needed := self.server.average.least_updates) > sure:
                 raise ValueError(
                     f"server.average is {self.server.average.kind}, which needs {needed} updates in every commit, and "

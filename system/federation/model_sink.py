@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -74,7 +75,8 @@ class GlobalModelSink:
 
         Raises:
             ResultRefused: other names, shapes or dtypes than the model's, a number that is not finite, too large a
-                norm.
+                norm, figures that are no numbers.
+            OSError: it could not be spooled.
         """
         if result.kind == "evaluate":
             if bad := [name for name, value in result.payload.items() if not np.isfinite(value).all()]:
@@ -85,16 +87,20 @@ class GlobalModelSink:
         except ValueError as error:
             raise ResultRefused(str(error)) from error
         self._check_norm(result.payload)
-        light = replace(result, payload={})
-        meta = {name: getattr(result, name) for name in _SPOOLED}
-        self._entries[result.token] = self._spool.put(result.token, meta, result.payload)
+        light = replace(result, payload={}, stats=_finite(result.stats))
+        meta = {name: getattr(light, name) for name in _SPOOLED}
+        try:
+            self._entries[result.token] = self._spool.put(result.token, meta, result.payload)
+        except ValueError as error:
+            raise ResultRefused(str(error)) from error
         return light
 
     def commit(self, entries: list[tuple[WorkResult, float]]) -> PolicyState | None:
         """Apply updates, or note evaluations. None of the latter changes the model.
 
         Raises:
-            CommitRefused: the rule cannot apply these, or what comes of them is not finite.
+            CommitRefused: the rule cannot apply these, what comes of them is not finite, or one cannot be read any
+                more.
         """
         if entries and entries[0][0].kind == "evaluate":
             for result, weight in entries:
@@ -104,6 +110,8 @@ class GlobalModelSink:
         if entries:
             try:
                 self.model = self._rule.apply(self.model, self._updates(entries), self._kinds)
+            except CommitRefused:
+                raise
             except ValueError as error:
                 raise CommitRefused(str(error)) from error
             self._committed += [self._entries.pop(result.token) for result, _ in entries]
@@ -148,7 +156,12 @@ class GlobalModelSink:
 
     def _updates(self, entries: list[tuple[WorkResult, float]]) -> Iterator[tuple[Update, float]]:
         for result, weight in entries:
-            yield self._spool.load(self._entries[result.token]), weight
+            try:
+                update = self._spool.load(self._entries[result.token])
+            except (ValueError, OSError) as error:
+                raise CommitRefused(f"{result.token} cannot be read: {error}", [result.token]) from error
+            yield update, weight
+            del update  # Else it would stay in memory beside the next one.
 
     def _check_norm(self, update: Mapping[str, np.ndarray]) -> None:
         if self._most_norm is None:
@@ -160,3 +173,12 @@ class GlobalModelSink:
                 f"the update's norm is {norm:.4g}: at most {self._most_norm:g} is taken (server.most_norm); "
                 "lower the client's learning rate"
             )
+
+
+def _finite(stats: Mapping[str, float]) -> dict[str, float]:
+    """Figures without those that say nothing. Raises ResultRefused where one is no number."""
+    try:
+        plain = {str(name): float(value) for name, value in stats.items()}
+    except (AttributeError, TypeError, ValueError) as error:
+        raise ResultRefused(f"its stats {stats!r:.80} are not numbers by name") from error
+    return {name: value for name, value in plain.items() if math.isfinite(value)}

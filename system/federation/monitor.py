@@ -17,12 +17,15 @@ if TYPE_CHECKING:
     from .server import Standing
 
 _REPORT_SECONDS = 0.5
+_MOST_GROUPS = 32
 PHASE = "federation"
 """What callbacks are told as the phase."""
 
 
 class ClientLabels:
     """The metrics' label of each client: its own name for the first few, and its group's for all others.
+
+    There are at most ``most + 33`` labels: a group may be a single client, and so groups count too.
 
     Args:
         groups: each client's group, by the client's name.
@@ -32,10 +35,14 @@ class ClientLabels:
     def __init__(self, groups: Mapping[str, str], most: int) -> None:
         self._groups = groups
         self._own = set(list(groups)[:most])
+        self._known = set(list(dict.fromkeys(groups.values()))[:_MOST_GROUPS])
 
     def of(self, client: str) -> str:
-        """A client's label; clients that nobody announced share one."""
-        return client if client in self._own else self._groups.get(client, "other")
+        """A client's label; clients that nobody announced, and those of one group too many, share one."""
+        if client in self._own:
+            return client
+        group = self._groups.get(client)
+        return group if group is not None and group in self._known else "other"
 
 
 class FederationMonitor:
@@ -66,6 +73,7 @@ class FederationMonitor:
         self._reported_at = 0.0
         self._restarts = 0
         self._dropped = 0
+        self._late = 0
 
     def say(self, text: str) -> None:
         """Tell a person one line."""
@@ -121,7 +129,9 @@ class FederationMonitor:
         self._recorder.set(m.WORKERS, figures.workers)
         self._recorder.count(m.WORKER_RESTARTS, max(figures.worker_restarts - self._restarts, 0))
         self._recorder.count(m.RESULTS_DROPPED, max(figures.dropped - self._dropped, 0))
+        self._recorder.count(m.RESULTS_LATE, max(figures.late_results - self._late, 0))
         self._restarts, self._dropped = figures.worker_restarts, figures.dropped
+        self._late = figures.late_results
         self._recorder.flush()
         self._log(self._row(standing, standing.share))
         for callback in self._callbacks:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from ...actors.pools.contract import Pool, PoolEvent
 from ...actors.work import PolicyState, WorkResult
-from ...schedulers.events import Arrived, Assign, Event, Failed, Left, ReplayableScheduler, Token
-from ..coordinate import Coordinator, Observer, Sink
+from ...schedulers.events import Arrived, Assign, Event, Left, ReplayableScheduler, Token
+from ..coordinate import Committed, Coordinator, Observer, Sink
 
 
 class RecoverableCoordinator(Coordinator):
@@ -30,19 +31,25 @@ class RecoverableCoordinator(Coordinator):
         self._gone: list[str] = []
 
     @property
-    def waiting(self) -> Mapping[Token, WorkResult]:
-        """Results that wait for the scheduler's word, by token."""
+    def waiting(self) -> Mapping[Token, WorkResult | None]:
+        """Results that wait for the scheduler's word, by token; None where one is gone from the spool."""
         return self._waiting
 
-    def replay(self, state: Mapping[str, Any], journal: Iterable[Event], results: dict[Token, WorkResult]) -> None:
+    def replay(
+        self, state: Mapping[str, Any], journal: Iterable[Event], results: dict[Token, WorkResult]
+    ) -> list[Committed]:
         """Bring the work to where a killed run had it. The scheduler is of the attempt that wrote the state.
 
-        The scheduler hears every event again and says what it said then. A commit that had not been saved is made now.
+        The scheduler hears every event again and says what it said then, even of a result that is gone: that one is
+        dropped when it was to be applied. A commit that had not been saved is made now.
 
         Args:
             state: of `state_dict`.
             journal: the events since, in order.
             results: admitted by the sink and uncommitted, by token; those that are needed are taken out.
+
+        Returns:
+            What went to the sink.
 
         Raises:
             ValueError: it is another scheduler's state.
@@ -50,18 +57,16 @@ class RecoverableCoordinator(Coordinator):
         self._load_ledger(state)
         self._workers = set(state["workers"])
         self._replayable.restore(state["scheduler"])
-        self._waiting = {token: results.pop(token) for token in self._replayable.waiting_tokens() if token in results}
+        self._waiting = {token: self._found(token, results) for token in self._replayable.waiting_tokens()}
         for event in journal:
-            if isinstance(event, Arrived) and event.token in self._open:
-                if event.token in results:
-                    self._waiting[event.token] = results.pop(event.token)
-                else:
-                    gone = "its result is gone from the spool"
-                    self._say(f"{event.token} had arrived, and {gone}: it counts as failed")
-                    event = Failed(event.time, event.worker, event.token, gone)
+            if isinstance(event, Arrived) and (assign := self._open.get(event.token)) is not None:
+                self._waiting[event.token] = (
+                    self._found(event.token, results) if assign.kind == "train" else _evaluated(event)
+                )
             self._tell(event)
+        return self._reported()
 
-    def carry_over(self, state: Mapping[str, Any], waiting: Mapping[Token, WorkResult]) -> None:
+    def carry_over(self, state: Mapping[str, Any], waiting: Mapping[Token, WorkResult | None]) -> None:
         """Take the work over into a new attempt, before its first step.
 
         Args:
@@ -76,19 +81,29 @@ class RecoverableCoordinator(Coordinator):
         self._waiting = dict(waiting)
         self._gone = list(state["workers"])
 
-    def go_on(self, published: PolicyState) -> None:
-        """Give up what was in hand of workers that are gone, and publish the newest version. Follows `carry_over`."""
+    def give_up_gone(self) -> None:
+        """Give up what was in hand of workers that are gone. Follows `carry_over`, before anything is published."""
         for worker in self._gone:
             self._tell(Left(self._told, worker, "the run was taken up without it"))
         self._gone = []
-        self._tell(self._send_out(published))
+
+    def _found(self, token: Token, results: dict[Token, WorkResult]) -> WorkResult | None:
+        if token not in results:
+            self._say(f"{token} had arrived and is gone from the spool: it cannot be applied")
+        return results.pop(token, None)
 
     def _load_ledger(self, state: Mapping[str, Any]) -> None:
         self._load_sums(state)
         self._told = state["told"]
         assigns = [Assign(Token.parse(name).worker, Token.parse(name), *rest) for name, *rest in state["open"]]
         self._open = {assign.token: assign for assign in assigns}
+        self._kinds_open = Counter(assign.kind for assign in assigns)
         self._dropped -= len(assigns)
+
+
+def _evaluated(event: Arrived) -> WorkResult:
+    """What is left of an evaluation that was taken in when it came: that it came."""
+    return WorkResult(event.token, "evaluate", event.version, event.amount, event.samples, {}, event.compute_seconds)
 
 
 class Nobody:

@@ -18,7 +18,7 @@ from ..config.files import check_resume
 from ..errors import check_port_free, explain
 from ..program import program
 from ..reports.federation import report_federations
-from ..runs.atomic_files import write_durably
+from ..runs.atomic_files import write_atomically
 from ..runs.checkpoints import Checkpoint, CheckpointInvalid, installed_versions
 from ..runs.directory import RunDirectory, RunDirectoryMissing
 from ..runs.places import about_place, check_outlasts_job, place_of_new_runs
@@ -89,7 +89,7 @@ def federate(
             "versions": installed_versions(),
             **({"callbacks_left_out": list(watching.left_out)} if watching.left_out else {}),
         }
-        write_durably(directory.path / "model.safetensors", encode_state(dict(outcome.model))[1])
+        write_atomically(directory.path / "model.safetensors", encode_state(dict(outcome.model))[1])
         directory.write_summary(summary)
     written = _report_of(directory.path, watching.on_message)
     watching.on_end(summary)
@@ -149,11 +149,20 @@ def _open_directory(config: FederationConfig, run_dir: Path | None, resume: bool
 
 
 def _checkpoint_to_resume(directory: RunDirectory, warn: Callable[[str], None]) -> Checkpoint | None:
-    checkpoint = directory.latest_checkpoint(warn)
-    if checkpoint is None and (line := directory.checkpoint_line()):
+    checkpoint, line = directory.latest_checkpoint(warn), directory.checkpoint_line()
+    if checkpoint is None and line:
         raise CheckpointInvalid(
             f"none of the {len(line)} checkpoints in {directory.path} is whole: restore one from a copy, "
             "or begin a new federation"
+        )
+    if checkpoint is None:
+        warn(
+            "there is no checkpoint, for it was killed before the first one or server.durable is false: it begins anew"
+        )
+    elif checkpoint.ref != line[0]:
+        warn(
+            f"the model goes back to version {checkpoint.step}: what was applied since then, up to version "
+            f"{line[0].step}, is lost"
         )
     return checkpoint
 

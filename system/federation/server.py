@@ -55,8 +55,8 @@ class Standing:
     clients_asked_at: float = -math.inf
 
     def to_json(self) -> dict[str, Any]:
-        """JSON values."""
-        return {name: None if value == -math.inf else value for name, value in asdict(self).items()}
+        """JSON values: None for what is not finite."""
+        return {name: value if value is None or math.isfinite(value) else None for name, value in asdict(self).items()}
 
     @classmethod
     def from_json(cls, state: Mapping[str, Any]) -> Standing:
@@ -87,21 +87,22 @@ class FederationServer:
     monitor: FederationMonitor
     standing: Standing = field(default_factory=Standing)
     _server_evaluates: bool = True
-    _clients_seen: float = field(default_factory=time.monotonic)
+    _work_seen: float = field(default_factory=time.monotonic)
     _client_scores: dict[str, ClientScores] = field(default_factory=dict)
 
     def run(self) -> None:
-        """Work until the budget is used up. A first version is published already, or is by this.
+        """Work until the budget is used up. The newest version is published already.
 
         Raises:
-            PoolExhausted: no client is left.
+            PoolExhausted: no client is left, or none has work any more.
         """
+        self._work_seen = time.monotonic()
         self._evaluate_if_due()
         while not self._is_over():
             self._take_in(self.coordinator.step(self._patience()))
             self._evaluate_if_due()
             self._ask_clients_if_due()
-            self._check_clients()
+            self._check_work()
             self.monitor.report_if_due(self.standing, self.coordinator.figures())
 
     def close(self) -> None:
@@ -132,7 +133,8 @@ class FederationServer:
         times = [self.clock() + _WAIT_SECONDS] if self.monitor.in_real_time else []
         if self.config.budget.seconds is not None:
             times.append(self.config.budget.seconds)
-        if (every := self.config.evaluation.clients_every_seconds) is not None:
+        every = self.config.evaluation.clients_every_seconds
+        if every is not None and not self.coordinator.in_hand("evaluate"):
             times.append(self.standing.clients_asked_at + every)
         if not times:
             return math.inf
@@ -146,16 +148,47 @@ class FederationServer:
         standing.updates, standing.local_steps = self.coordinator.done("train")
         standing.share = self._share()
 
-    def _check_clients(self) -> None:
-        if not self.monitor.in_real_time:
+    def wait_for_clients(self) -> None:
+        """Take clients in until enough are there to begin. Raises PoolExhausted where they do not come in time."""
+        deadline = time.monotonic() + self.config.ray.start_timeout_seconds
+        wanted, there = self.config.least_clients, self.coordinator.figures().workers
+        while there < wanted:
+            before = there
+            self.coordinator.step(_WAIT_SECONDS)
+            there = self.coordinator.figures().workers
+            # In this process all that ever join do so at once.
+            in_vain = there == before if self.config.pool == "in_process" else time.monotonic() >= deadline
+            if there < wanted and in_vain:
+                raise PoolExhausted(
+                    f"{there} of {wanted} clients (least_clients) are there{self._in_vain()}: "
+                    f"{self.coordinator.missing()}"
+                )
+
+    def _in_vain(self) -> str:
+        if self.config.pool == "in_process":
+            return ""
+        return f" after {self.config.ray.start_timeout_seconds:g} seconds (ray.start_timeout_seconds)"
+
+    def _check_work(self) -> None:
+        """Wait where nobody works, though not for ever. Raises PoolExhausted where nothing can come of it."""
+        figures = self.coordinator.figures()
+        if figures.in_flight or not self.monitor.in_real_time:
+            self._work_seen = time.monotonic()
             return
-        if self.coordinator.figures().workers:
-            self._clients_seen = time.monotonic()
-        elif time.monotonic() - self._clients_seen > self.config.ray.start_timeout_seconds:
+        if self.config.pool == "in_process":
+            # Nobody joins later, so only the scheduler's own time can go on.
+            if self.coordinator.wakes_at is not None:
+                time.sleep(max(0.0, min(self.coordinator.wakes_at - self.clock(), _WAIT_SECONDS)))
+                return
+        elif time.monotonic() - self._work_seen <= self.config.ray.start_timeout_seconds:
+            return
+        if figures.workers:
             raise PoolExhausted(
-                f"no client is there after {self.config.ray.start_timeout_seconds:g} seconds "
-                f"(ray.start_timeout_seconds): {self.coordinator.missing()}"
+                f"{figures.workers} clients are there and none is given work{self._in_vain()}: either they failed too "
+                "often (strategy.most_failures; the messages say at what), or the strategy waits for more of them "
+                f"(strategy.least_clients); {self.coordinator.missing()}"
             )
+        raise PoolExhausted(f"no client is there{self._in_vain()}: {self.coordinator.missing()}")
 
     def _take_in(self, committed: list[Committed]) -> None:
         self.refresh()
@@ -166,7 +199,7 @@ class FederationServer:
             scores = self.sink.evaluations.pop(0)
             self.monitor.client_evaluated(scores)
             self._client_scores[scores.worker] = scores
-        if not self._server_evaluates and len(self._client_scores) >= max(self.coordinator.figures().workers, 1):
+        if not self._server_evaluates and self._client_scores and not self.coordinator.in_hand("evaluate"):
             self._score_by_clients()
 
     def _evaluate_if_due(self) -> None:
@@ -188,39 +221,47 @@ class FederationServer:
             self._score(scores)
 
     def _score_by_clients(self) -> None:
-        """The clients' own scores of a version, weighted by their samples."""
-        given = list(self._client_scores.values())
-        self._client_scores = {}
+        """The clients' own scores, weighted by their samples, of the version that the first of them were asked for."""
+        given, self._client_scores = list(self._client_scores.values()), {}
         total = sum(one.samples for one in given)
         names = set.intersection(*(set(one.scores) for one in given))
-        self._score({name: sum(one.samples * one.scores[name] for one in given) / total for name in sorted(names)})
+        scores = {name: sum(one.samples * one.scores[name] for one in given) / total for name in sorted(names)}
+        self.standing.evaluated_version = min(one.version for one in given)
+        self.standing.evaluated_at = self.standing.clients_asked_at
+        self._score(scores)
 
     def _score(self, scores: Mapping[str, float]) -> None:
         standing, target = self.standing, self.config.budget.target
         standing.score = float(scores["score"])
-        standing.best_score = max(standing.score, -math.inf if standing.best_score is None else standing.best_score)
+        if not math.isnan(standing.score):
+            standing.best_score = max(
+                standing.score, standing.score if standing.best_score is None else standing.best_score
+            )
         if target is not None and standing.target_seconds is None and standing.score >= target:
             standing.target_seconds = standing.evaluated_at
         self.monitor.evaluated(standing, scores)
 
+    def _ask_clients(self) -> None:
+        self._client_scores = {}
+        self.standing.clients_asked_at = self.clock()
+        self.coordinator.demand(self.config.evaluation.episodes, "evaluate")
+
     def _ask_all_clients(self) -> None:
         """Have all clients evaluate the last version, and wait for them, though not for ever."""
-        self._client_scores = {}
-        self.standing.evaluated_version, self.standing.evaluated_at = self.standing.version, self.clock()
-        self.coordinator.demand(self.config.evaluation.episodes, "evaluate")
+        self._ask_clients()
         deadline = self.clock() + _LAST_EVALUATION_SECONDS
-        asked = self.coordinator.figures().in_flight
-        while len(self._client_scores) < asked and self.clock() < deadline:
-            self._take_in(self.coordinator.step(deadline - self.clock()))
-            if not self.coordinator.figures().in_flight:
-                break
+        try:
+            while self.coordinator.in_hand("evaluate") and self.clock() < deadline:
+                self._take_in(self.coordinator.step(deadline - self.clock()))
+        except PoolExhausted as error:
+            self.monitor.say(f"the last version is not evaluated by all clients: {error}")
         if self._client_scores:
             self._score_by_clients()
 
     def _ask_clients_if_due(self) -> None:
         every = self.config.evaluation.clients_every_seconds
-        if every is None or self.coordinator.outstanding("evaluate") > 0:
+        # As `_patience` adds it up, or rounding would have it wait for a moment that is there.
+        if every is None or self.clock() < self.standing.clients_asked_at + every:
             return
-        if self.clock() - self.standing.clients_asked_at >= every:
-            self.standing.clients_asked_at = self.clock()
-            self.coordinator.demand(self.config.evaluation.episodes, "evaluate")
+        if not self.coordinator.in_hand("evaluate"):
+            self._ask_clients()

@@ -19,8 +19,9 @@ from ..runs.attempts import without_infinities
 from ..runs.checkpoints import installed_versions
 from ..runs.errors import RunDirectoryExists
 from ..runs.places import place_of_new_runs
+from .builder import check_clients
 from .comparison import Row, relative_times
-from .config import FederationConfig
+from .config import FederationConfig, SimulationConfig, as_one_run
 from .simulation import RunKey, SimulatedRun, run_keys, simulate_all
 
 
@@ -79,23 +80,24 @@ def simulate(
         watcher: told how it goes.
 
     Raises:
-        ConfigError: there is nothing to simulate, or no strategy or distribution of that name.
+        ConfigError: there is nothing to simulate, no strategy or distribution of that name, or a partition that leaves
+            a client without data with one of the seeds.
+        PluginError: own code that cannot be used.
         RunDirectoryExists: ``out`` is there already.
-        ValueError: a partition leaves a client without data, own code that cannot be used.
+        WorkFailed: one of the processes was killed.
     """
     began = time.monotonic()
     config = _chosen(config, strategies, speeds)
     assert config.simulation is not None
+    for offset in range(config.simulation.seeds):
+        check_clients(as_one_run(config, seed=config.seed + offset))
     directory = _new_directory(config, out)
-    keys = run_keys(config.simulation, config.seed)
-    if watcher is not None:
-        watcher.on_begin(len(keys), directory)
-    runs = []
-    processes = min(jobs or len(os.sched_getaffinity(0)), len(keys))
-    for run in simulate_all(config, keys, processes, lambda key: key.seed == config.seed):
-        runs.append(run)
-        if watcher is not None:
-            watcher.on_run(run)
+    try:
+        runs = _all_runs(config, config.simulation, jobs, directory, watcher)
+    except BaseException:
+        # Nothing is in it yet.
+        directory.rmdir()
+        raise
     reference = config.simulation.reference
     rows = {
         name: relative_times([run for run in runs if run.key.speeds == name], reference)
@@ -105,8 +107,27 @@ def simulate(
     outcome = SimulationOutcome(directory, tuple(runs), rows, reference, target, time.monotonic() - began, report)
     write_atomically(directory / "config.yaml", describe(config))
     write_atomically(directory / "simulation.json", json.dumps(_as_json(outcome), indent=1, allow_nan=False) + "\n")
-    write_simulation_report(config.name, runs, reference, target, report)
+    for output in (report, directory / "report.svg"):
+        write_simulation_report(config.name, runs, reference, target, output)
     return outcome
+
+
+def _all_runs(
+    config: FederationConfig,
+    simulation: SimulationConfig,
+    jobs: int | None,
+    directory: Path,
+    watcher: SimulationWatcher | None,
+) -> list[SimulatedRun]:
+    keys, runs = run_keys(simulation, config.seed), []
+    if watcher is not None:
+        watcher.on_begin(len(keys), directory)
+    processes = min(jobs or len(os.sched_getaffinity(0)), len(keys))
+    for run in simulate_all(config, keys, processes, lambda key: key.seed == config.seed):
+        runs.append(run)
+        if watcher is not None:
+            watcher.on_run(run)
+    return runs
 
 
 def _chosen(config: FederationConfig, strategies: Sequence[str], speeds: Sequence[str]) -> FederationConfig:

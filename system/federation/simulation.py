@@ -7,16 +7,23 @@ in any number of processes, and come to the same.
 from __future__ import annotations
 
 import math
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from multiprocessing import get_context
+from multiprocessing import active_children, get_context
 from typing import Any
 
+import torch
+from threadpoolctl import threadpool_limits
+
+from ...actors.pools.contract import WorkFailed
 from ..callbacks import Callback, Progress
 from ..metrics.exporters import NullExporter
 from ..metrics.recorder import MetricsRecorder
-from .builder import build_rule, build_scheduler, build_task, build_virtual_pool, model_layout
+from .builder import build_rule, build_scheduler, build_task, build_virtual_pool, model_layout, silos
 from .config import FederationConfig, SimulationConfig, as_one_run
 from .model_sink import GlobalModelSink
 from .monitor import ClientLabels, FederationMonitor
@@ -90,7 +97,7 @@ def run_keys(simulation: SimulationConfig, seed: int) -> list[RunKey]:
 
 
 def simulate_run(config: FederationConfig, key: RunKey, *, keep_spans: bool = False) -> SimulatedRun:
-    """Simulate one run to the end of its budget.
+    """Simulate one run to the end of its budget, in one thread: layers are small, and processes are many.
 
     Args:
         config: with a simulation.
@@ -100,6 +107,12 @@ def simulate_run(config: FederationConfig, key: RunKey, *, keep_spans: bool = Fa
     assert config.simulation is not None
     strategy: StrategyConfig = config.simulation.strategies[key.strategy]
     one = as_one_run(config, seed=key.seed, strategy=strategy)
+    torch.set_num_threads(config.torch_threads)
+    with threadpool_limits(1, "blas"):
+        return _simulate(one, key, keep_spans)
+
+
+def _simulate(one: FederationConfig, key: RunKey, keep_spans: bool) -> SimulatedRun:
     task = build_task(one)
     pool = build_virtual_pool(one, task, key.speeds)
     totals, spans, curve = Totals(), [], _Curve()
@@ -136,7 +149,7 @@ def simulate_run(config: FederationConfig, key: RunKey, *, keep_spans: bool = Fa
         server.close()
     finally:
         pool.close()
-    clients = len(one.client_names())
+    clients = len(silos(one))
     return SimulatedRun(
         key=key,
         target_seconds=server.standing.target_seconds,
@@ -156,16 +169,40 @@ def simulate_run(config: FederationConfig, key: RunKey, *, keep_spans: bool = Fa
 def simulate_all(
     config: FederationConfig, keys: Sequence[RunKey], jobs: int, with_spans: Callable[[RunKey], bool]
 ) -> Iterator[SimulatedRun]:
-    """Simulate runs in ``jobs`` processes, and give each as soon as it and all before it are done."""
+    """Simulate runs in ``jobs`` processes, and give each as soon as it and all before it are done.
+
+    Raises:
+        WorkFailed: a process was killed.
+    """
     if jobs == 1:
         for key in keys:
             yield simulate_run(config, key, keep_spans=with_spans(key))
         return
+    others = set(active_children())
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as executor:
-        futures = [executor.submit(simulate_run, config, key, keep_spans=with_spans(key)) for key in keys]
+        with _without_ctrl_c():
+            futures = [executor.submit(simulate_run, config, key, keep_spans=with_spans(key)) for key in keys]
         try:
             for future in futures:
                 yield future.result()
+        except BrokenProcessPool as error:
+            raise WorkFailed(
+                f"one of the simulation's {jobs} processes was killed: where memory is short, take fewer (--jobs) or "
+                "keep fewer clients in memory (simulation.resident)"
+            ) from error
         except BaseException:
-            executor.shutdown(cancel_futures=True)
+            executor.shutdown(wait=False, cancel_futures=True)
+            # Nobody wants what they are at, and it may take minutes.
+            for process in set(active_children()) - others:
+                process.terminate()
             raise
+
+
+@contextmanager
+def _without_ctrl_c() -> Iterator[None]:
+    """Processes that are started meanwhile never see Ctrl-C, which a terminal sends to all; this one sees it after."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -6,10 +6,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, TypeAlias
 
-from ...schedulers.events import Arrived, Assign, Commit, Drop, Event, Published, Token
+from ...schedulers.events import Arrived, Assign, Commit, Drop, Event, Published, Token, event_from_json, event_to_json
 from ...schedulers.events import Command as SchedulerCommand
 
+TIMELINE = "timeline.jsonl"
+"""In an attempt's folder: a row for each piece of training that ended in it; see `system.federation.span_log`."""
+
 Outcome: TypeAlias = Literal["applied", "dropped"]
+
+_TIMES = ("begun", "arrived", "ended", "compute_seconds", "link_seconds")
 
 
 @dataclass(slots=True)
@@ -21,7 +26,7 @@ class Span:
         begun: run seconds when it was handed out.
         arrived: when its result came; None where none came.
         ended: when it was committed or dropped.
-        amount: local steps asked for.
+        amount: local steps made; where nothing came, those asked for.
         version: of the model that it began from.
         outcome: how it ended.
         reason: why it was dropped.
@@ -30,6 +35,7 @@ class Span:
         compute_seconds: in the client; 0 where nothing came.
         link_seconds: on the link, there and back.
         nbytes: of the update.
+        token: names the piece, once and for ever.
     """
 
     worker: str
@@ -45,11 +51,13 @@ class Span:
     compute_seconds: float = 0.0
     link_seconds: float = 0.0
     nbytes: int = 0
+    token: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """JSON values, times to the microsecond."""
-        rounded = {name: round(value, 6) if isinstance(value, float) else value for name, value in asdict(self).items()}
-        return {"span": self.worker, **{name: value for name, value in rounded.items() if name != "worker"}}
+        values = asdict(self)
+        values |= {name: round(values[name], 6) for name in _TIMES if values[name] is not None}
+        return {"span": values.pop("worker"), **values}
 
     @classmethod
     def from_json(cls, row: Mapping[str, Any]) -> Span:
@@ -59,6 +67,8 @@ class Span:
 
 class Timeline:
     """An observer of a coordinator that keeps what is in hand, and gives each piece away when it has ended.
+
+    Its state goes into checkpoints: a resumed federation tells of pieces that were in hand as if it had never stopped.
 
     Args:
         write: is given each span. In memory stay only the pieces in hand.
@@ -88,6 +98,27 @@ class Timeline:
             case _:
                 pass
 
+    def state_dict(self) -> dict[str, Any]:
+        """JSON values."""
+        return {
+            "version": self._version,
+            "assigns": [
+                [time, str(assign.token), assign.amount, assign.version] for time, assign in self._assigns.values()
+            ],
+            "arrivals": [event_to_json(arrived) for arrived in self._arrivals.values()],
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take up a state of `state_dict`."""
+        self._version = state["version"]
+        for time, name, amount, version in state["assigns"]:
+            token = Token.parse(name)
+            self._assigns[token] = (time, Assign(token.worker, token, "train", amount, version))
+        for values in state["arrivals"]:
+            arrived = event_from_json(values)
+            assert isinstance(arrived, Arrived)
+            self._arrivals[arrived.token] = arrived
+
     def _end(self, time: float, token: Token, outcome: Outcome, reason: str, weight: float) -> None:
         if token not in self._assigns:
             return
@@ -103,9 +134,10 @@ class Timeline:
             reason=reason,
             weight=weight,
             staleness=self._version - assign.version,
+            token=str(token),
         )
         if (arrived := self._arrivals.pop(token, None)) is not None:
-            span.arrived = arrived.time
+            span.arrived, span.amount = arrived.time, arrived.amount
             span.compute_seconds, span.link_seconds = arrived.compute_seconds, arrived.link_seconds
             span.nbytes = arrived.nbytes
         self._write(span)
@@ -152,6 +184,14 @@ class Totals:
         client.steps += span.amount
         client.staleness += span.staleness
         client.weight += span.weight
+
+    def state_dict(self) -> dict[str, Any]:
+        """JSON values."""
+        return {name: asdict(client) for name, client in self.clients.items()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take up a state of `state_dict`."""
+        self.clients = {name: ClientTotals(**figures) for name, figures in state.items()}
 
     def mean_staleness(self) -> float | None:
         """In versions, over applied pieces; None before the first."""

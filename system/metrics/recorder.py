@@ -85,6 +85,9 @@ ASSIGNMENTS_IN_FLIGHT = Metric(
     "isogon_pool_assignments_in_flight", "gauge", "assignments", "Work handed out, not yet back"
 )
 RESULTS_DROPPED = Metric("isogon_pool_results_dropped_total", "counter", "results", "Results that were not applied")
+RESULTS_LATE = Metric(
+    "isogon_pool_results_late_total", "counter", "results", "Results of work that had ended already, discarded"
+)
 
 POLICY_VERSION = Metric("isogon_policy_version", "gauge", "1", "Newest published version of the weights")
 POLICY_STALENESS = Metric(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -74,7 +74,8 @@ def group_runs(runs: Sequence[RunData]) -> list[Group]:
         kept = {key: value for key, value in flatten(complete_settings(run)).items() if not _may_differ(key)}
         together.setdefault(json.dumps(kept, sort_keys=True, default=str), []).append(run)
     members = [tuple(same) for same in together.values()]
-    labels = _labels([flatten(complete_settings(same[0])) for same in members])
+    flat = [flatten(complete_settings(same[0])) for same in members]
+    labels = distinct_labels([str(one.get("name", "run")) for one in flat], flat, _may_differ)
     if len(set(labels)) < len(labels):
         labels = [f"{label} ({same[0].name})" for label, same in zip(labels, members, strict=True)]
     groups = [Group(label, same, 0) for label, same in zip(labels, members, strict=True)]
@@ -95,16 +96,23 @@ def by_task(groups: Sequence[Group]) -> list[list[Group]]:
     return list(tasks.values())
 
 
-def _labels(settings: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Each one's name, with what it has that others of that name have not."""
-    names = [str(one.get("name", "run")) for one in settings]
+def distinct_labels(
+    names: Sequence[str], settings: Sequence[Mapping[str, Any]], may_differ: Callable[[str], bool]
+) -> list[str]:
+    """Each name, with what it has that others of that name have not.
+
+    Args:
+        names: what a reader would call them, were each the only one.
+        settings: theirs, as of `flatten`.
+        may_differ: whether a key tells nothing.
+    """
     labels = []
     for name, one in zip(names, settings, strict=True):
         namesakes = [other for other, its in zip(settings, names, strict=True) if its == name]
         telling = [
             f"{key} {value if isinstance(value, str) else shown(value)}"
             for key, value in one.items()
-            if not _may_differ(key) and any(other.get(key) != value for other in namesakes)
+            if not may_differ(key) and any(other.get(key) != value for other in namesakes)
         ]
         labels.append(", ".join([name, *telling[:_MOST_KEYS]]))
     return labels

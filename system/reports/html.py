@@ -6,7 +6,6 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from .files import GENERATOR
-from .page import Page
 from .results import fixed
 from .svg import STYLES
 
@@ -26,9 +25,13 @@ def templates() -> Environment:
     return environment
 
 
-def render(page: Page) -> str:
-    """The whole text of the HTML file. Whatever is in the page stands there as text, never as markup."""
+def render(page: object, template: str = "page.html.jinja") -> str:
+    """The whole text of the HTML file. Whatever is in the page stands there as text, never as markup.
+
+    Args:
+        page: what the template of this name shows, with its ``title`` and how it was ``made``.
+        template: of `template/`.
+    """
     environment = templates()
     style = Markup(environment.get_template("page.css").render(styles=STYLES))
-    template = environment.get_template("page.html.jinja")
-    return template.render(page=page, style=style, generator=GENERATOR, colours=_COLOURS)
+    return environment.get_template(template).render(page=page, style=style, generator=GENERATOR, colours=_COLOURS)

@@ -125,7 +125,7 @@ def build_page(runs: Sequence[RunData], *, pool: Pool, play: Play, made: str) ->
         plays=tuple(filter(None, (_plays(group, play) for group in groups))),
         phases=tuple(_phases(groups)),
         runs=tuple(facts_of(run, group.style % STYLES) for group in groups for run in group.runs),
-        configs=tuple(map(_config_box, groups)),
+        configs=tuple(config_box(group.label, group.settings, _preset_of(group.settings)) for group in groups),
     )
 
 
@@ -236,18 +236,28 @@ def _seconds_by_phase(group: Group) -> dict[str, float]:
     return seconds if sum(seconds.values()) > 0 else {}
 
 
-def _config_box(group: Group) -> ConfigBox:
-    settings = group.settings
-    name = str(settings.get("name", ""))
+def config_box(label: str, settings: Mapping[str, Any], preset: Mapping[str, Any] | None) -> ConfigBox:
+    """What there is to show of a config.
+
+    Args:
+        label: of those who have it.
+        settings: all of it, as JSON values.
+        preset: the preset of its name, likewise; None where there is none.
+    """
     yaml = write_yaml({key: value for key, value in settings.items() if key != "seed"})
-    if name not in preset_names():
-        return ConfigBox(group.label, "A config of its own: there is no preset of this name.", (), yaml)
-    preset = flatten(load_config(name).model_dump(mode="json"))
-    own = flatten(settings)
+    if preset is None:
+        return ConfigBox(label, "A config of its own: there is no preset of this name.", (), yaml)
+    before, own = flatten(preset), flatten(settings)
     changes = tuple(
-        (key, shown(preset[key]) if key in preset else NOTHING, shown(own[key]) if key in own else NOTHING)
-        for key in [*own, *(key for key in preset if key not in own)]
-        if key != "seed" and (key not in own or key not in preset or own[key] != preset[key])
+        (key, shown(before[key]) if key in before else NOTHING, shown(own[key]) if key in own else NOTHING)
+        for key in [*own, *(key for key in before if key not in own)]
+        if key != "seed" and (key not in own or key not in before or own[key] != before[key])
     )
+    name = settings.get("name")
     about = f"What differs from preset {name}:" if changes else f"Preset {name}, unchanged but for the seed."
-    return ConfigBox(group.label, about, changes, yaml)
+    return ConfigBox(label, about, changes, yaml)
+
+
+def _preset_of(settings: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    name = str(settings.get("name", ""))
+    return load_config(name).model_dump(mode="json") if name in preset_names() else None

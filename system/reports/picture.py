@@ -38,16 +38,35 @@ def draw_curves(runs: Sequence[RunData], rivals: Mapping[str, float]) -> str:
         curves = [curve for run in group.runs if (curve := curve_of(run.rows, EVALUATION_RETURN.name)) is not None]
         if (spread := spread_of(curves)) is not None:
             series.append(Series(group.label, spread, group.style % STYLES))
+    levels = [(value, f"{name} {fixed(value, 2)}") for name, value in rivals.items()]
+    return curves_picture(
+        f"{groups[0].task}: mean return on the validation set", series, x_label="seconds of training", levels=levels
+    )
+
+
+def curves_picture(
+    title: str, series: Sequence[Series], *, x_label: str, levels: Sequence[tuple[float, str]] = ()
+) -> str:
+    """The text of an SVG file of lines, their names above them.
+
+    Args:
+        title: above all.
+        series: of runs that have been evaluated.
+        x_label: under the axis.
+        levels: where level lines lie, and their texts.
+
+    Raises:
+        ValueError: there are no lines.
+    """
     if not series:
         raise ValueError("no run has been evaluated yet: there is no curve to draw")
-    levels = [(value, f"{name} {fixed(value, 2)}") for name, value in rivals.items()]
     top = _HEAD + _ENTRY * len(series)
-    lines = lines_of(series, x_label="seconds of training", levels=levels, width=_WIDTH - 16, height=_CHART_HEIGHT)
+    lines = lines_of(series, x_label=x_label, levels=levels, width=_WIDTH - 16, height=_CHART_HEIGHT)
     return (
         templates()
         .get_template("curves.svg.jinja")
         .render(
-            title=f"{groups[0].task}: mean return on the validation set",
+            title=title,
             width=f"{_WIDTH:g}",
             height=f"{top + _CHART_HEIGHT:g}",
             top=f"{top:g}",

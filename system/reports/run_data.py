@@ -26,6 +26,8 @@ State = Literal["done", "going", "stopped"]
 
 _ROW_KEYS = frozenset({"step", "seconds", "share"})
 _GAMES = 5
+FEDERATION_KEY = "strategy"
+"""A key that every federation's config has, and no training run's."""
 _TELLING = frozenset({"budget", "environment", "learner"})
 """Keys of which every version of Isogon has written some."""
 
@@ -79,7 +81,7 @@ def read_run(path: Path) -> RunData:
     summary = directory.read_summary()
     if summary is not None and not isinstance(summary, Mapping):
         raise RunDirectoryDamaged(f"{path / 'summary.json'} holds no mapping: resume the run, which writes it again")
-    state, note = _state(directory, summary, attempts)
+    state, note = state_of(directory, summary, attempts, "train")
     notes = [note, problem, _unknown_figures(rows)]
     if not rows:
         notes.append("There are no metrics yet, so there are no curves.")
@@ -93,6 +95,21 @@ def read_run(path: Path) -> RunData:
         attempts=attempts,
         notes=tuple(filter(None, notes)),
     )
+
+
+def are_federations(runs: Sequence[Path]) -> bool:
+    """Whether these run directories are federations'.
+
+    Raises:
+        ValueError: some are and some are not.
+        RunDirectoryMissing: one is no run directory.
+        RunDirectoryDamaged: a config cannot be read.
+    """
+    are = {path: FEDERATION_KEY in RunDirectory.open(path).read_config() for path in runs}
+    if len(set(are.values())) > 1:
+        one, other = (next(path for path, it_is in are.items() if it_is is wanted) for wanted in (True, False))
+        raise ValueError(f"{one} is a federation and {other} is none: report on each kind apart")
+    return any(are.values())
 
 
 def check_each_once(runs: Sequence[Path]) -> None:
@@ -140,9 +157,17 @@ def _understood(settings: Mapping[str, Any]) -> tuple[RunConfig | None, str | No
     )
 
 
-def _state(
-    directory: RunDirectory, summary: Mapping[str, Any] | None, attempts: Sequence[Attempt]
+def state_of(
+    directory: RunDirectory, summary: Mapping[str, Any] | None, attempts: Sequence[Attempt], command: str
 ) -> tuple[State, str | None]:
+    """Whether a run is done, and what there is to say where it is not.
+
+    Args:
+        directory: its.
+        summary: the content of summary.json, which may be an earlier attempt's; None where there is none.
+        attempts: whose work counts, oldest first.
+        command: what goes on with it, without the program's name, as in ``train``.
+    """
     if (holder := directory.holder()) is not None:
         return "going", f"It is still going ({holder}): this is how far it had come when the report was made."
     newest = attempts[-1] if attempts else None
@@ -153,7 +178,7 @@ def _state(
     reason = _last_line(directory.log_path(newest))
     return "stopped", (
         f"It ended before its end{f' ({reason})' if reason else ''}: go on with "
-        f"{program()} train --resume --run-dir {shlex.quote(str(directory.path))}"
+        f"{program()} {command} --resume --run-dir {shlex.quote(str(directory.path))}"
     )
 
 

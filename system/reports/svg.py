@@ -18,6 +18,9 @@ from .curves import Spread
 WIDTH, HEIGHT = 360.0, 220.0
 _LEFT, _RIGHT, _TOP, _BOTTOM = 44.0, 10.0, 10.0, 34.0
 
+_LETTER = 7.0
+"""About as wide as a letter is, in the middle."""
+
 STYLES = 8
 """Series styles that the page has; a ninth series looks like the first."""
 
@@ -62,9 +65,29 @@ def ticks(low: float, high: float, count: int = 5) -> list[float]:
     return [round(index * step, 12) + 0.0 for index in range(first, last + 1)]
 
 
-def line_chart(series: Sequence[Series], *, title: str, x_label: str, mark: tuple[float, str] | None = None) -> Markup:
-    """Lines with a band from the lowest to the highest run, and an upright line at ``mark`` with its text."""
-    return _svg(WIDTH, HEIGHT, title, lines_of(series, x_label=x_label, mark=mark))
+def x_ticks(x: Scale) -> list[float]:
+    """Where an axis has numbers: as many as there is room for."""
+    return ticks(x.low, x.high, max(min(5, int((x.end - x.start) / 55.0)), 2))
+
+
+def line_chart(
+    series: Sequence[Series],
+    *,
+    title: str,
+    x_label: str,
+    mark: tuple[float, str] | None = None,
+    levels: Sequence[tuple[float, str]] = (),
+) -> Markup:
+    """Lines with a band from the lowest to the highest run.
+
+    Args:
+        series: at least one.
+        title: for people who cannot see it.
+        x_label: under the axis.
+        mark: where an upright line stands, and its text.
+        levels: where level lines lie, and their texts.
+    """
+    return drawing(WIDTH, HEIGHT, title, lines_of(series, x_label=x_label, mark=mark, levels=levels))
 
 
 def lines_of(
@@ -85,11 +108,11 @@ def lines_of(
     if mark is not None and x.low <= mark[0] <= x.high:
         place = x(mark[0])
         parts.append(_mark(place, place, y.start, y.end))
-        parts.append(_text(place + 4, y.start - 6, mark[1], "note"))
+        parts.append(text_at(place + 4, y.start - 6, mark[1], "note"))
     parts += [_mark(x.start, x.end, y(value), y(value)) for value, _ in levels]
     parts += [_band(one, x, y) for one in series if one.spread.runs > 1]
     parts += [_line(one, x, y) for one in series]
-    parts += [_text(x.end - 4, y(value) - 4, text, "note end") for value, text in levels]
+    parts += [_level_text(value, text, series, x, y) for value, text in levels]
     return parts
 
 
@@ -101,10 +124,10 @@ def share_bar(shares: Sequence[tuple[int, str, float]], *, title: str) -> Markup
         parts.append(
             Markup(
                 '<rect class="part fill-{}" x="{}" y="0" width="{}" height="22"><title>{}: {}</title></rect>'
-            ).format(style, _at(start), _at(width), label, f"{share:.1%}")
+            ).format(style, at(start), at(width), label, f"{share:.1%}")
         )
         start += width
-    return _svg(WIDTH, 22.0, title, parts)
+    return drawing(WIDTH, 22.0, title, parts)
 
 
 def belief_chart(
@@ -137,22 +160,23 @@ def belief_chart(
         size = (floor - 8.0) * tall / tallest
         parts.append(
             Markup('<rect class="bar" x="{}" y="{}" width="{}" height="{}"/>').format(
-                _at(x(left)), _at(floor - size), _at(max(x(right) - x(left) - 0.6, 0.4)), _at(size)
+                at(x(left)), at(floor - size), at(max(x(right) - x(left) - 0.6, 0.4)), at(size)
             )
         )
-    parts.append(Markup('<line class="axis" x1="4" x2="{}" y1="{y}" y2="{y}"/>').format(_at(width - 4), y=_at(floor)))
+    parts.append(Markup('<line class="axis" x1="4" x2="{}" y1="{y}" y2="{y}"/>').format(at(width - 4), y=at(floor)))
     place = x(min(max(expected, low), high))
-    parts.append(Markup('<line class="expected" x1="{0}" x2="{0}" y1="4" y2="{1}"/>').format(_at(place), _at(floor)))
+    parts.append(Markup('<line class="expected" x1="{0}" x2="{0}" y1="4" y2="{1}"/>').format(at(place), at(floor)))
     place = x(outcome)
-    corners = f"{_at(place)},{_at(floor + 1)} {_at(place - 5)},{_at(floor + 8)} {_at(place + 5)},{_at(floor + 8)}"
+    corners = f"{at(place)},{at(floor + 1)} {at(place - 5)},{at(floor + 8)} {at(place + 5)},{at(floor + 8)}"
     parts.append(Markup('<polygon class="outcome" points="{}"/>').format(corners))
-    parts += [_text(x(where), height - 2, text, "tick middle") for where, text in labels]
-    return _svg(width, height, title, parts)
+    parts += [text_at(x(where), height - 2, text, "tick middle") for where, text in labels]
+    return drawing(width, height, title, parts)
 
 
-def _svg(width: float, height: float, title: str, parts: Sequence[Markup]) -> Markup:
+def drawing(width: float, height: float, title: str, parts: Sequence[Markup]) -> Markup:
+    """The whole picture, ``title`` for people who cannot see it."""
     return Markup('<svg viewBox="0 0 {} {}" role="img" aria-label="{}"><title>{}</title>{}</svg>').format(
-        _at(width), _at(height), title, title, Markup("").join(parts)
+        at(width), at(height), title, title, Markup("").join(parts)
     )
 
 
@@ -161,22 +185,51 @@ def _grid(x: Scale, y: Scale, x_label: str) -> list[Markup]:
     for value in ticks(y.low, y.high):
         parts.append(
             Markup('<line class="grid" x1="{}" x2="{}" y1="{y}" y2="{y}"/>').format(
-                _at(x.start), _at(x.end), y=_at(y(value))
+                at(x.start), at(x.end), y=at(y(value))
             )
         )
-        parts.append(_text(x.start - 6, y(value) + 4, _short(value), "tick end"))
-    parts.append(
-        Markup('<line class="axis" x1="{}" x2="{}" y1="{y}" y2="{y}"/>').format(
-            _at(x.start), _at(x.end), y=_at(y.start)
-        )
-    )
-    parts += [_text(x(value), y.start + 15, _short(value), "tick middle") for value in ticks(x.low, x.high)]
-    parts.append(_text((x.start + x.end) / 2, y.start + 30, x_label, "tick middle"))
+        parts.append(text_at(x.start - 6, y(value) + 4, short(value), "tick end"))
+    return [*parts, *x_axis(x, y.start, x_label)]
+
+
+def x_axis(x: Scale, floor: float, x_label: str) -> list[Markup]:
+    """An axis at the height ``floor``, with numbers and its name under it; they reach 34 units down."""
+    parts = [
+        Markup('<line class="axis" x1="{}" x2="{}" y1="{y}" y2="{y}"/>').format(at(x.start), at(x.end), y=at(floor))
+    ]
+    parts += [text_at(x(value), floor + 15, short(value), "tick middle") for value in x_ticks(x)]
+    parts.append(text_at((x.start + x.end) / 2, floor + 30, x_label, "tick middle"))
     return parts
 
 
 def _mark(x1: float, x2: float, y1: float, y2: float) -> Markup:
-    return Markup('<line class="mark" x1="{}" x2="{}" y1="{}" y2="{}"/>').format(_at(x1), _at(x2), _at(y1), _at(y2))
+    return Markup('<line class="mark" x1="{}" x2="{}" y1="{}" y2="{}"/>').format(at(x1), at(x2), at(y1), at(y2))
+
+
+def _level_text(value: float, text: str, series: Sequence[Series], x: Scale, y: Scale) -> Markup:
+    """Above its line, at the right; at the left where only there no line would run through it."""
+    width = min(_LETTER * len(text) / (x.end - x.start), 0.5) * (x.high - x.low)
+
+    def is_clear(low: float, high: float) -> bool:
+        bottom, top = value - 4.0 * _unit(y), value + 16.0 * _unit(y)
+        return not any(
+            (
+                (one.spread.seconds >= low)
+                & (one.spread.seconds <= high)
+                & (one.spread.mean > bottom)
+                & (one.spread.mean < top)
+            ).any()
+            for one in series
+        )
+
+    if not is_clear(x.high - width, x.high) and is_clear(x.low, x.low + width):
+        return text_at(x.start + 4, y(value) - 4, text, "note")
+    return text_at(x.end - 4, y(value) - 4, text, "note end")
+
+
+def _unit(y: Scale) -> float:
+    """How much of a value one unit of length is."""
+    return (y.high - y.low) / (y.start - y.end)
 
 
 def _band(one: Series, x: Scale, y: Scale) -> Markup:
@@ -193,7 +246,7 @@ def _line(one: Series, x: Scale, y: Scale) -> Markup:
 
 
 def _points(seconds: np.ndarray, values: np.ndarray, x: Scale, y: Scale) -> str:
-    return " ".join(f"{_at(x(s))},{_at(y(v))}" for s, v in zip(seconds, values, strict=True))
+    return " ".join(f"{at(x(s))},{at(y(v))}" for s, v in zip(seconds, values, strict=True))
 
 
 def _padded(low: float, high: float) -> tuple[float, float]:
@@ -201,13 +254,21 @@ def _padded(low: float, high: float) -> tuple[float, float]:
     return low - margin, high + margin
 
 
-def _text(x: float, y: float, text: str, classes: str) -> Markup:
-    return Markup('<text class="{}" x="{}" y="{}">{}</text>').format(classes, _at(x), _at(y), text)
+def upright(x: float, y1: float, y2: float, classes: str) -> Markup:
+    """A vertical line."""
+    return Markup('<line class="{}" x1="{x}" x2="{x}" y1="{}" y2="{}"/>').format(classes, at(y1), at(y2), x=at(x))
 
 
-def _short(value: float) -> str:
+def text_at(x: float, y: float, text: str, classes: str) -> Markup:
+    """Text whose line stands at the height ``y``."""
+    return Markup('<text class="{}" x="{}" y="{}">{}</text>').format(classes, at(x), at(y), text)
+
+
+def short(value: float) -> str:
+    """A round number for people, with a true minus."""
     return f"{value:,.10g}".replace("-", "−")
 
 
-def _at(value: float) -> str:
+def at(value: float) -> str:
+    """A length as SVG has it."""
     return f"{value:.2f}".rstrip("0").rstrip(".")

@@ -20,6 +20,7 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -111,6 +112,12 @@ class _Manifest(BaseModel):
 
 def installed_versions() -> dict[str, str]:
     """Versions of Python, isogon and what it stands on, as far as they are installed; nothing is imported."""
+    return dict(_installed_versions())
+
+
+@cache
+def _installed_versions() -> dict[str, str]:
+    # It takes 10 ms, and a federation writes checkpoints by the second.
     versions = {"python": platform.python_version()}
     for name in ("isogon", "numpy", "ray", "torch"):
         try:

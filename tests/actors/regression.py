@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from isogon.actors.federation.client import FederatedClient, LocalModel, LocalWork, Model, Silo
+from isogon.actors.federation.throttle import Throttle
+from isogon.actors.federation.worker import ClientWorker
 from isogon.learners.learner import AverageKind
 
 FEATURES = 3
@@ -77,3 +80,12 @@ class Regression:
 
     def evaluate_final(self, model: Model) -> Mapping[str, float]:
         return self.evaluate(model)
+
+
+def client_factories(
+    task: Regression, names: list[str], seed: int, seconds_per_step: float | None = None
+) -> dict[str, Callable[[], ClientWorker]]:
+    """What makes each client's worker, by name; all are throttled, or none."""
+    throttle = None if seconds_per_step is None else Throttle(seconds_per_step)
+    silos = [Silo(name, index, len(names), seed) for index, name in enumerate(names)]
+    return {silo.name: partial(ClientWorker, task, silo, throttle=throttle) for silo in silos}

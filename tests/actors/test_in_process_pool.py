@@ -6,14 +6,13 @@ import time
 
 import pytest
 
-from isogon.actors.federation.worker import client_factories
 from isogon.actors.pools import InProcessPool
 from isogon.actors.worker import WorkerSpec, worker_factories
 from isogon.schedulers.events import Arrived, Joined
 
 from .client_pool_suite import LABELS, SEED, ClientPoolSuite
 from .pool_suite import PoolLifeSuite, PoolSuite, piece, wait_for
-from .regression import Regression
+from .regression import Regression, client_factories
 from .toys import Corridor, Shift, weights
 
 

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -25,9 +27,15 @@ def words_of(silos: WordleSilos, clients: int, environment: WordleConfig = WORDL
     return [silo_words(environment, silos, Silo(f"c{index}", index, clients, 0)) for index in range(clients)]
 
 
-@given(shares=st.lists(st.floats(0.5, 5.0), min_size=1, max_size=6), test_share=st.floats(0.01, 0.4))
-def test_shares_divide_the_training_words_among_the_clients(shares: list[float], test_share: float) -> None:
-    silos = words_of(WordleSilos(shares=tuple(shares), test_share=test_share), len(shares))
+@given(
+    shares=st.lists(st.floats(0.5, 5.0), min_size=1, max_size=6),
+    test_share=st.floats(0.01, 0.4),
+    order=st.sampled_from(["shuffled", "alphabetical"]),
+)
+def test_shares_divide_the_training_words_among_the_clients(
+    shares: list[float], test_share: float, order: Literal["shuffled", "alphabetical"]
+) -> None:
+    silos = words_of(WordleSilos(shares=tuple(shares), test_share=test_share, order=order), len(shares))
     everything = [word for words in silos for word in words.all]
     assert len(everything) == len(set(everything))
     assert set(everything) == TRAIN
@@ -43,6 +51,13 @@ def test_without_shares_they_are_even_and_hang_on_the_split_seed_alone() -> None
     assert max(sizes) - min(sizes) <= 1
     assert silos == words_of(WordleSilos(shares=(1.0,) * 4), 4)
     assert words_of(WordleSilos(), 2, WordleConfig(split_seed=1)) != words_of(WordleSilos(), 2)
+
+
+def test_words_in_alphabetical_order_are_runs_of_it_and_shuffled_ones_are_not() -> None:
+    for silos, are_runs in ((WordleSilos(order="alphabetical"), True), (WordleSilos(), False)):
+        ordered = [sorted(words.all) for words in words_of(silos, 3)]
+        ends = [(words[0], words[-1]) for words in ordered]
+        assert all(one[1] < other[0] for one, other in pairwise(ends)) == are_runs
 
 
 def test_a_file_is_a_clients_own_but_for_words_set_apart(tmp_path: Path) -> None:

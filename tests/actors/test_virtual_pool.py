@@ -5,7 +5,6 @@ from dataclasses import dataclass, replace
 
 import pytest
 
-from isogon.actors.federation.worker import client_factories
 from isogon.actors.pools.contract import PoolEvent, PoolExhausted
 from isogon.actors.pools.virtual import Duration, VirtualPool, VirtualWorker
 from isogon.actors.worker import WorkerSpec, worker_factories
@@ -13,7 +12,7 @@ from isogon.schedulers.events import Arrived, Joined, Left
 
 from .client_pool_suite import LABELS, SEED, ClientPoolSuite, alone, global_model, same_answer, work
 from .pool_suite import PoolLifeSuite, PoolSuite, wait_for
-from .regression import Regression
+from .regression import Regression, client_factories
 
 NAMES = ["north", "south", "empty"]
 AT_ONCE = Duration(0.0, 0.0, 0.0, 0.0)
@@ -35,10 +34,14 @@ def make_clients(
     names: list[str] = NAMES,
     durations: Steady = Steady(),
     joins_at: dict[str, float] | None = None,
+    leaves_at: dict[str, float] | None = None,
     resident: int | None = None,
 ) -> VirtualPool:
     factories = client_factories(Regression(), names, SEED)
-    workers = {name: VirtualWorker(make, (joins_at or {}).get(name, 0.0), LABELS) for name, make in factories.items()}
+    workers = {
+        name: VirtualWorker(make, (joins_at or {}).get(name, 0.0), (leaves_at or {}).get(name, math.inf), LABELS)
+        for name, make in factories.items()
+    }
     return VirtualPool(workers, durations, failures="tell", resident=resident, evaluation_seconds=0.25)
 
 
@@ -139,6 +142,22 @@ def test_a_client_that_drops_out_loses_its_work_and_comes_back() -> None:
     pool.events(0.0)
     with pytest.raises(ValueError, match="worker is 'north': the pool has south"):
         pool.submit(work("north", 4))
+
+
+def test_a_client_leaves_for_good_with_its_work_in_hand() -> None:
+    lost = Duration(0.0, 0.0, 5.0, 0.0, lost=True, back_after=20.0)
+    pool = make_clients(durations=Steady(instead=((0, lost),)), leaves_at={"north": 25.0, "south": 30.0})
+    pool.publish(global_model(1))
+    wait_for(pool, Joined, 2)
+    pool.submit(work("north", 0))
+    pool.submit(work("south", 1, amount=10))
+    pool.submit(work("south", 2, amount=6))
+    # North would be back at the moment at which it leaves.
+    events = all_events(pool, 29.0)
+    assert told(events) == [(5.0, "Left", "north"), (20.0, "Arrived", "south")]
+    assert told(pool.events(90.0)) == [(30.0, "Left", "south")]
+    with pytest.raises(PoolExhausted):
+        pool.events(90.0)
 
 
 def test_a_client_that_hangs_never_answers() -> None:

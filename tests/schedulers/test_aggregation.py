@@ -168,21 +168,21 @@ def test_counts_stay_whole_and_never_fall() -> None:
     assert new["seen"].tolist() == [True, True]
 
 
-def test_one_update_is_in_memory_at_a_time() -> None:
+def test_few_updates_are_in_memory_at_a_time() -> None:
     model = random_tensors(0)
     alive: list[weakref.ref[np.ndarray]] = []
 
     def updates() -> Iterator[tuple[Tensors, float]]:
-        for seed in range(4):
-            assert all(reference() is None for reference in alive)
+        for seed in range(20):
+            assert sum(reference() is not None for reference in alive) <= 4 * len(model)
             update = random_tensors(seed)
             alive.extend(weakref.ref(array) for array in update.values())
-            pair = [(update, 0.25)]
+            pair = [(update, 0.05)]
             del update
             yield pair.pop()
 
     fed_avg().apply(model, updates(), KINDS)
-    assert len(alive) == 4 * len(model)
+    assert len(alive) == 20 * len(model)
 
 
 @pytest.mark.parametrize("weight", [-0.1, float("nan"), float("inf")])

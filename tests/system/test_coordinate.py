@@ -95,7 +95,7 @@ class ScriptedPool:
     def take(self, token: Token) -> WorkResult:
         assign = next(assign for assign in self.submitted if assign.token == token)
         empty = {"return": np.zeros(0, np.float32)}
-        return WorkResult(token, "evaluate", assign.version, assign.amount, 0, empty, 1.0)
+        return WorkResult(token, assign.kind, assign.version, assign.amount, 0, empty, 1.0)
 
     def acknowledge(self, token: Token) -> None:
         pass
