@@ -134,7 +134,6 @@ class Compass(FederatedScheduler):
 
     def on_lost(self, client: Client, piece: Piece | None) -> None:
         """Nobody waits for the client any more."""
-        self._idle.pop(client.name, None)
         group = None if piece is None or piece.note is None else self.groups.get(piece.note)
         if group is not None:
             del group.working[client.name]
