@@ -2,7 +2,7 @@
 
 It is run by the Python of an environment that has Flower, which need not have Isogon. A round lasts from the strategy's
 choice of nodes to its aggregated model: what Flower does before and after (evaluation, logs of results) is left out.
-Clients answer at once, each with fresh arrays of the model's size.
+Clients answer at once, with the model that they were given.
 """
 
 from __future__ import annotations
@@ -29,9 +29,7 @@ client_app = ClientApp()
 
 @client_app.train()
 def train(message: Message, context: Context) -> Message:
-    """Answer with a model in which every number is another one."""
-    arrays = message.content["arrays"].to_numpy_ndarrays()
-    answer = ArrayRecord(numpy_ndarrays=[array + 1 for array in arrays])
+    answer = ArrayRecord(numpy_ndarrays=message.content["arrays"].to_numpy_ndarrays())
     content = RecordDict({"arrays": answer, "metrics": MetricRecord({"num-examples": 1})})
     return Message(content=content, reply_to=message)
 
@@ -42,7 +40,8 @@ class OnDemand(FedAvg):
     def configure_train(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> Iterable[Message]:
-        sys.stdin.readline()
+        if not sys.stdin.readline():
+            sys.exit()
         self._begun = time.perf_counter()
         return super().configure_train(server_round, arrays, config, grid)
 
@@ -63,7 +62,6 @@ def say(values: dict[str, Any]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--clients", type=int, required=True)
-    parser.add_argument("--processes", type=int, required=True, help="actors that Flower makes for them")
     parser.add_argument("--nbytes", type=int, required=True, help="of the model, float32")
     parser.add_argument("--rounds", type=int, required=True)
     options = parser.parse_args()
@@ -72,7 +70,7 @@ def main() -> None:
     @server_app.main()
     def run(grid: Grid, context: Context) -> None:
         strategy = OnDemand(fraction_evaluate=0.0, min_train_nodes=options.clients, min_available_nodes=options.clients)
-        model = ArrayRecord(numpy_ndarrays=[np.zeros(options.nbytes // 4, np.float32)])
+        model = ArrayRecord(numpy_ndarrays=np.array_split(np.zeros(options.nbytes // 4, np.float32), 4))
         say({"flwr": flwr.__version__, "ray": ray.__version__})
         strategy.start(grid=grid, initial_arrays=model, num_rounds=options.rounds)
 
@@ -82,7 +80,8 @@ def main() -> None:
         num_supernodes=options.clients,
         backend_config={
             "client_resources": {"num_cpus": 1, "num_gpus": 0},
-            "init_args": {"num_cpus": options.processes, "include_dashboard": False, "log_to_driver": False},
+            # A CPU to an actor, and so an actor to a client.
+            "init_args": {"num_cpus": options.clients, "include_dashboard": False, "log_to_driver": False},
         },
     )
 

@@ -11,6 +11,7 @@ The last line of output is one JSON object; ``--record`` also appends it to ``re
 from __future__ import annotations
 
 import argparse
+import csv
 import json
 import math
 import os
@@ -208,6 +209,19 @@ def record(line: str, folder: Path, name: str) -> Path:
     with path.open("a", encoding="utf-8") as file:
         file.write(line + "\n")
     return path
+
+
+def append_rows(path: Path, common: Mapping[str, Any], values: Mapping[str, Any]) -> None:
+    """Append a row of ``common``, key and value for each value that is a number to a CSV file with these columns."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    new = not path.exists()
+    with path.open("a", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, (*common, "key", "value"))
+        if new:
+            writer.writeheader()
+        writer.writerows(
+            {**common, "key": key, "value": value} for key, value in values.items() if type(value) is float
+        )
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -15,7 +15,6 @@ The last line of output is one JSON object. What could not be measured is null t
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 import os
 import sys
@@ -24,14 +23,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from harness import PIPED_WIDTH, RESULTS, ROOT, describe_commit, describe_machine, describe_versions
+from harness import PIPED_WIDTH, RESULTS, ROOT, append_rows, describe_commit, describe_machine, describe_versions
 
 MALLOC = {
     "MALLOC_MMAP_THRESHOLD_": str(2**33),
     "MALLOC_TRIM_THRESHOLD_": str(2**33),
     "MALLOC_TOP_PAD_": str(2**28),
 }
-COLUMNS = ("date", "commit", "dirty", "machine", "card", "python", "torch", "triton", "key", "value")
 
 
 def main() -> None:
@@ -91,16 +89,9 @@ def record(summary: Mapping[str, Any], folder: Path) -> Path:
         "card": summary["gpu_card"] or "",
         **{name: summary["versions"].get(name, "") for name in ("python", "torch", "triton")},
     }
-    folder.mkdir(parents=True, exist_ok=True)
     path = folder / "kernels.csv"
-    new = not path.exists()
-    with path.open("a", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS)
-        if new:
-            writer.writeheader()
-        for key, value in summary.items():
-            if key.startswith(("cpu_", "gpu_", "loss_", "extra_")) and isinstance(value, float):
-                writer.writerow({**common, "key": key, "value": value})
+    prefixes = ("cpu_", "gpu_", "loss_", "extra_")
+    append_rows(path, common, {key: value for key, value in summary.items() if key.startswith(prefixes)})
     return path
 
 

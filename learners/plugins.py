@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from .encodings.spec import ArraySpec
 
 
+_FLOORS = ("schedulers", "kernels", "learners", "actors", "system")
+
+
 class PluginError(ValueError):
     """Own code that a config names cannot be used.
 
@@ -172,7 +175,7 @@ def _is_own(filename: str) -> bool:
     if not path.is_file():
         return False
     path = path.resolve()
-    ours = [Path(__file__).resolve().parent.parent / floor for floor in ("learners", "actors", "system")]
+    ours = [Path(__file__).resolve().parent.parent / floor for floor in _FLOORS]
     foreign = [Path(sysconfig.get_path(name)) for name in ("stdlib", "purelib", "platlib")]
     return not any(path.is_relative_to(folder.resolve()) for folder in (*ours, *foreign))
 

@@ -7,6 +7,7 @@ import math
 from bisect import bisect_left, insort
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from operator import itemgetter
 from typing import Any
 
 from .clients import Result
@@ -116,13 +117,15 @@ class OpenGroups:
 
         Of groups that come to the same steps, the one that was made last.
         """
-        index = _first_beyond(self._by_expected, speed, now, q_max) - 1
-        if index < 0 or (most := speed.steps_within(self._by_expected[index][0] - now)) < q_min:
+        times = self._by_expected
+        end = _first_beyond(times, speed, now, q_max)
+        if end == 0 or (most := speed.steps_within(times[end - 1][0] - now)) < q_min:
             return None
-        number = self._by_expected[index][1]
-        while index > 0 and speed.steps_within(self._by_expected[index - 1][0] - now) == most:
-            index -= 1
-            number = max(number, self._by_expected[index][1])
+        first = end - 1
+        # A slow client comes to the same steps for many groups.
+        if first > 0 and speed.steps_within(times[first - 1][0] - now) == most:
+            first = _first_beyond(times, speed, now, most - 1)
+        number = max(map(itemgetter(1), times[first:end]))
         return self._groups[number], most
 
     def to_follow(self, speed: Speed, now: float, q_max: int) -> int | None:
@@ -145,12 +148,12 @@ class OpenGroups:
         assert all(group.working and group.back == group.latest + group.fastest(self._pace_of) for group in self)
 
 
-def _first_beyond(times: list[tuple[float, int]], speed: Speed, now: float, q_max: int) -> int:
-    """Index of the first of these times until which a client does more than q_max steps."""
-    index = bisect_left(times, (now + speed.duration(q_max + 1),))
+def _first_beyond(times: list[tuple[float, int]], speed: Speed, now: float, steps: int) -> int:
+    """Index of the first of these times until which a client does more than so many steps."""
+    index = bisect_left(times, (now + speed.duration(steps + 1),))
     # Rounding may have put the boundary beside what `steps_within` says.
-    while index < len(times) and speed.steps_within(times[index][0] - now) <= q_max:
+    while index < len(times) and speed.steps_within(times[index][0] - now) <= steps:
         index += 1
-    while index > 0 and speed.steps_within(times[index - 1][0] - now) > q_max:
+    while index > 0 and speed.steps_within(times[index - 1][0] - now) > steps:
         index -= 1
     return index

@@ -39,11 +39,12 @@ class SavedRun:
         """The run at ``path``, which may still be going on.
 
         Raises:
-            RunDirectoryMissing: there is no run directory.
+            RunDirectoryMissing: there is no run directory, or it is a federation's.
             RunDirectoryDamaged: a folder is missing, or its config is none that this version knows.
         """
         directory = RunDirectory.open(path)
         file = path / "config.yaml"
+        directory.check_trained()
         try:
             return cls(directory, RunConfig.model_validate(directory.read_config()))
         except ValidationError as error:

@@ -33,11 +33,11 @@ class Combined:
     """What a commit's updates come to.
 
     Attributes:
-        changes: by name, of each ``mean`` tensor: the change of the model.
+        changes: by name, of each ``mean`` tensor: the change of the model, to be asked for slice by slice.
         values: by name, of each other tensor: its next value, in float64 or in the model's integer dtype.
     """
 
-    changes: dict[str, np.ndarray]
+    changes: dict[str, Change]
     values: dict[str, np.ndarray]
 
 
@@ -65,10 +65,11 @@ class WeightedSum:
     """Changes add up, each times its weight: ``sum_k w_k d_k``. With weights that sum to 1 it is FedAvg's mean.
 
     McMahan et al. 2017 (https://arxiv.org/abs/1602.05629), algorithm 1. At most five updates are in memory at a time.
-    The sums do not hang on how many: each number's products are added up in the commit's order. Statistics are pooled, see `pooled_into`. Of an integer tensor the greatest value is taken, the old one's among them: it counts
-    (batches seen by a normalisation, steps), so a fraction of it means nothing, and division would make it shrink from
-    round to round. The greatest is the longest history that went into the model, and does not hang on order or on how
-    clients are grouped into commits.
+    The sums do not hang on how many: each number's products are added up in the commit's order. Statistics are pooled,
+    see `pooled_into`. Of an integer tensor the greatest value is taken, the old one's among them: it counts (batches
+    seen by a normalisation, steps), so a fraction of it means nothing, and division would make it shrink from round to
+    round. The greatest is the longest history that went into the model, and does not hang on order or on how clients
+    are grouped into commits.
     """
 
     least_updates = 1

@@ -48,7 +48,7 @@ def isogon(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and stop.")
     ] = False,
 ) -> None:
-    """Distributed reinforcement learning on Ray, with value functions learnt by classification.
+    """Distributed reinforcement learning and federated training on Ray, with value functions learnt by classification.
 
     [bold]Examples[/bold]
 

@@ -29,12 +29,13 @@ def show(
     overrides: Overrides = None,
     explain: Annotated[bool, typer.Option("--explain", help="Say what each key means.")] = False,
 ) -> None:
-    """Print a whole config, defaults included, as YAML that [bold]isogon train[/bold] takes.
+    """Print a whole config, defaults included, as YAML that [bold]train[/bold] or [bold]federate[/bold] takes.
 
     [bold]Examples[/bold]
 
       isogon config show wordle --explain
       isogon config show wordle --set network.hidden=512 > my.yaml
+      isogon config show digits --explain
     """
     from ..config.files import FEDERATIONS, describe, load_config, preset_names
 

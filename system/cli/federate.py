@@ -54,6 +54,7 @@ def run(
 
       isogon federate run --preset wordle-silos
       isogon federate run --preset wordle-silos --set strategy.kind=fedavg --seed 1
+      isogon federate run --preset digits --set pool=in_process --set budget.versions=20
       isogon federate run --resume --run-dir runs/wordle-silos-1
     """
     changes = [*(overrides or []), *([f"seed={seed}"] if seed is not None else [])]

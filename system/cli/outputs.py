@@ -115,8 +115,9 @@ class PlainOutput(Output):
         _print_line(f"{progress.seconds:6.1f} s  {self._figures.evaluates_on}: {_listed(scores)}")
 
     def on_checkpoint(self, path: Path) -> None:
-        """Print a line."""
-        _print_line(f"checkpoint {path.name}")
+        """Print a line; not for a federation's, which come with each commit."""
+        if not isinstance(self._figures, FederationFigures):
+            _print_line(f"checkpoint {path.name}")
 
     def conclude(self, summary: Mapping[str, Any], file: Path | None = None, report: Path | None = None) -> None:
         """Print the table."""

@@ -94,7 +94,9 @@ def _resumed_config(source: str | None, changes: list[str], run_dir: Path | None
     from ..runs.places import check_outlasts_job
 
     check_outlasts_job(run_dir)
-    saved = str(RunDirectory.open(run_dir).path / "config.yaml")
+    directory = RunDirectory.open(run_dir)
+    directory.check_trained()
+    saved = str(directory.path / "config.yaml")
     config = load_config(source or saved, changes)
     check_resume(load_config(saved), config)
     return config

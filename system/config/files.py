@@ -135,6 +135,10 @@ def _read(source: str, package: str) -> tuple[str, str]:
     if path.suffix not in _SUFFIXES and not path.is_file():
         meant = nearest(source, names)
         hint = f"did you mean {meant}?" if meant else f"there are {', '.join(names) or 'none'}"
+        if package == PRESETS and source in preset_names(FEDERATIONS):
+            hint = f"it is a federation's: isogon federate run --preset {source}"
+        elif package == FEDERATIONS and source in preset_names(PRESETS):
+            hint = f"it is a training run's: isogon train {source}"
         raise ConfigError(f"unknown preset {source}: {hint} (a config of your own is a path that ends in .yaml)")
     try:
         return source, path.read_text(encoding="utf-8")

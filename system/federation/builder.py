@@ -23,10 +23,11 @@ from ...schedulers.clients import Silence
 from ...schedulers.events import ReplayableScheduler
 from ..config.files import ConfigError
 from .config import CustomTaskConfig, FederationConfig
+from .custom_strategy import build_custom_strategy
 from .custom_task import CustomTask
 from .server_rules import build_average, build_optimiser
 from .spool import DiskSpool, MemorySpool, Spool
-from .strategies import FedProxConfig, build_strategy
+from .strategies import CustomStrategyConfig, FedProxConfig, build_strategy
 from .value_task import ValueTask
 
 
@@ -44,8 +45,10 @@ def build_task(config: FederationConfig) -> FederatedTask:
 
 
 def build_scheduler(config: FederationConfig, attempt: int) -> ReplayableScheduler:
-    """The strategy's scheduler, for one attempt."""
+    """The strategy's scheduler, for one attempt. Raises PluginError where own code cannot be used."""
     silence = None if config.silence is None else Silence(**config.silence.model_dump())
+    if isinstance(config.strategy, CustomStrategyConfig):
+        return build_custom_strategy(config.strategy, attempt=attempt, silence=silence)
     return build_strategy(config.strategy, attempt=attempt, seed=config.seed, silence=silence)
 
 

@@ -25,6 +25,6 @@ def saved_federation(directory: RunDirectory) -> FederationConfig:
         RunDirectoryMissing: what ran there is no federation.
         ConfigError: this version does not understand it.
     """
-    if "strategy" not in directory.read_config():
+    if not directory.is_federation:
         raise RunDirectoryMissing(f"run directory {directory.path} is of a training run: name a federation's")
     return load_federation(str(directory.path / "config.yaml"))

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from ...actors.federation.client import FederatedTask
 from ...learners.state import encode_state
 from ..callbacks import Callback, GuardedCallbacks
 from ..config.files import check_resume
@@ -24,9 +25,10 @@ from ..runs.directory import RunDirectory, RunDirectoryMissing
 from ..runs.places import about_place, check_outlasts_job, place_of_new_runs
 from ..training.ray_session import check_ray
 from .attempt import FederationAttempt, Outcome
-from .builder import build_task, silos
+from .builder import build_scheduler, build_task, silos
 from .config import FederationConfig
 from .files import saved_federation
+from .timeline import TIMELINE
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,7 @@ def federate(
     """
     began = time.monotonic()
     task = build_task(config)
-    _check_before_anything_is_made(config)
+    _check_before_anything_is_made(config, task)
     watching = GuardedCallbacks(callbacks)
     torch.set_num_threads(config.torch_threads)
     directory = _open_directory(config, run_dir, resume)
@@ -79,6 +81,11 @@ def federate(
         if run_dir is None and (place := about_place(directory.path)):
             watching.on_message(place)
         outcome = FederationAttempt(config, task, directory, attempt, [watching]).run(checkpoint)
+        if outcome.standing.updates == 0:
+            watching.on_message(
+                f"nothing was learnt: of {outcome.dropped} pieces of clients' work none was applied; the reasons are "
+                f"in {directory.log_path(attempt).with_name(TIMELINE)}"
+            )
         watching.on_message("evaluating the final model")
         summary = {
             **_summary_of(config, outcome),
@@ -127,7 +134,10 @@ def _rounded(value: float | None) -> float | None:
     return None if value is None else round(value, 4)
 
 
-def _check_before_anything_is_made(config: FederationConfig) -> None:
+def _check_before_anything_is_made(config: FederationConfig, task: FederatedTask) -> None:
+    """What can be told to be wrong at once leaves no run directory behind."""
+    task.initial_model()
+    build_scheduler(config, attempt=1)
     if config.pool == "ray":
         check_ray(config.ray, config.metrics.port)
     elif config.metrics.port is not None:

@@ -9,13 +9,13 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import Field, model_validator
 
-from ...learners.plugins import Plugin, PluginConfig
+from ...learners.plugins import PluginConfig
 from ...learners.settings import Settings
 from ...schedulers import staleness
 from ...schedulers.asynchronous import FedAsync, FedBuff
+from ...schedulers.clients import Silence
 from ...schedulers.compass import Compass, CompassOptions
 from ...schedulers.events import ReplayableScheduler
-from ...schedulers.federated import FederatedScheduler, Silence
 from ...schedulers.queue_aware import FedQueue
 from ...schedulers.rounds import Rounds
 from ...schedulers.speed import SpeedOptions
@@ -219,7 +219,7 @@ class CustomStrategyConfig(PluginConfig):
     optimiser: OptimiserConfig = AddConfig()
 
 
-StrategyConfig: TypeAlias = Annotated[
+ShippedStrategy: TypeAlias = (
     FedCompassConfig
     | FedAvgConfig
     | FedAvgMConfig
@@ -231,9 +231,8 @@ StrategyConfig: TypeAlias = Annotated[
     | FedBuffConfig
     | FedATConfig
     | FedQueueConfig
-    | CustomStrategyConfig,
-    Field(discriminator="kind"),
-]
+)
+StrategyConfig: TypeAlias = Annotated[ShippedStrategy | CustomStrategyConfig, Field(discriminator="kind")]
 
 
 def build_staleness(config: StalenessConfig) -> staleness.Staleness:
@@ -250,19 +249,12 @@ def build_staleness(config: StalenessConfig) -> staleness.Staleness:
 _NOT_THE_SCHEDULERS = {"kind", "optimiser", "mu", "speed", "most_failures", "staleness"}
 
 
-def build_strategy(config: StrategyConfig, *, attempt: int, seed: int, silence: Silence | None) -> ReplayableScheduler:
-    """The scheduler that a strategy asks for.
+def build_strategy(config: ShippedStrategy, *, attempt: int, seed: int, silence: Silence | None) -> ReplayableScheduler:
+    """The scheduler that a shipped strategy asks for.
 
     Raises:
         ValueError: numbers that do not go together.
-        PluginError: a scheduler of one's own cannot be made, or is none.
     """
-    if isinstance(config, CustomStrategyConfig):
-        plugin = Plugin("strategy", config.class_)
-        made = plugin.make(attempt, silence=silence, **config.kwargs)
-        if not isinstance(made, FederatedScheduler):
-            raise plugin.error(f"it gave a {type(made).__name__}, expected a subclass of FederatedScheduler")
-        return made
     books: dict[str, Any] = {
         "speed": config.speed.build(),
         "silence": silence,

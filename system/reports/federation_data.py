@@ -15,7 +15,7 @@ from ..metrics.recorder import FEDERATION_STEPS
 from ..runs.attempts import Attempt
 from ..runs.directory import RunDirectory, RunDirectoryDamaged, RunDirectoryMissing
 from .curves import Curve, number
-from .run_data import FEDERATION_KEY, State, state_of
+from .run_data import State, state_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,10 +70,8 @@ def read_federation(path: Path) -> FederationRun:
     """
     directory = RunDirectory.open(path)
     settings = directory.read_config()
-    if FEDERATION_KEY not in settings:
-        raise RunDirectoryMissing(
-            f"run directory {path} is of no federation: its config.yaml has no key {FEDERATION_KEY}"
-        )
+    if not directory.is_federation:
+        raise RunDirectoryMissing(f"run directory {path} is of no federation: its config.yaml has no key strategy")
     attempts = directory.read_attempts()
     summary, damaged = _summary(directory)
     state, note = state_of(directory, summary, attempts, "federate run")

@@ -26,8 +26,6 @@ State = Literal["done", "going", "stopped"]
 
 _ROW_KEYS = frozenset({"step", "seconds", "share"})
 _GAMES = 5
-FEDERATION_KEY = "strategy"
-"""A key that every federation's config has, and no training run's."""
 _TELLING = frozenset({"budget", "environment", "learner"})
 """Keys of which every version of Isogon has written some."""
 
@@ -105,7 +103,7 @@ def are_federations(runs: Sequence[Path]) -> bool:
         RunDirectoryMissing: one is no run directory.
         RunDirectoryDamaged: a config cannot be read.
     """
-    are = {path: FEDERATION_KEY in RunDirectory.open(path).read_config() for path in runs}
+    are = {path: RunDirectory.open(path).is_federation for path in runs}
     if len(set(are.values())) > 1:
         one, other = (next(path for path, it_is in are.items() if it_is is wanted) for wanted in (True, False))
         raise ValueError(f"{one} is a federation and {other} is none: report on each kind apart")

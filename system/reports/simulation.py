@@ -17,9 +17,9 @@ from .gantt import MOST_CLIENTS, by_client, gantt_chart, in_order_of, some_of
 from .html import render
 from .page import Chart, Legend
 from .results import Table
-from .simulation_curves import by_speeds, gantt_end, score_series
+from .simulation_curves import by_speeds, coloured, gantt_end, left_out, score_series
 from .simulation_picture import simulation_svg
-from .svg import STYLES, line_chart
+from .svg import line_chart
 
 if TYPE_CHECKING:
     from ..federation.simulation import SimulatedRun
@@ -80,7 +80,7 @@ def build_simulation_page(
     sections = [
         SpeedsSection(
             title=f"{speeds.capitalize()} speeds",
-            table=comparison_table(speeds, compared[speeds], reference, target, styles),
+            table=comparison_table(speeds, compared[speeds], reference, target, coloured(styles)),
             curves=(_score_chart(same, styles, target), *_time_charts(compared[speeds], styles, reference)),
             gantts=tuple(_gantts(same, styles, reference)),
             about=_about_gantts(same),
@@ -92,7 +92,7 @@ def build_simulation_page(
         title=f"{name}: simulation",
         sentence=_sentence(compared, target),
         made=f"Made by isogon {version} on {datetime.now(UTC):%Y-%m-%d %H:%M} UTC. All times are virtual seconds.",
-        legend=tuple(Legend(strategy, style % STYLES) for strategy, style in styles.items()),
+        legend=tuple(Legend(strategy, style) for strategy, style in coloured(styles).items()),
         sections=tuple(sections),
     )
 
@@ -103,8 +103,9 @@ def _score_chart(runs: Sequence[SimulatedRun], styles: dict[str, int], target: f
         caption += " Lines are means over seeds, bands reach from the lowest to the highest."
     if target is not None:
         caption += " A run ends when it reaches the target; its last score is held."
+    caption += f" {left_out(styles)}" if left_out(styles) else ""
     image = line_chart(
-        score_series(runs, styles),
+        score_series(runs, coloured(styles)),
         title=f"Score against virtual time, {runs[0].key.speeds} speeds",
         x_label="virtual seconds",
         levels=[(target, f"target {target:g}")] if target is not None else [],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from statistics import median
 from typing import TYPE_CHECKING
 
@@ -29,6 +29,17 @@ def by_speeds(runs: Sequence[SimulatedRun]) -> dict[str, list[SimulatedRun]]:
     return of
 
 
+def coloured(styles: Mapping[str, int]) -> dict[str, int]:
+    """The strategies that a chart of lines has a look for, the first ones: more could not be told apart."""
+    return {strategy: style for strategy, style in styles.items() if style < STYLES}
+
+
+def left_out(styles: Mapping[str, int]) -> str:
+    """A sentence on strategies that have no line; empty where all have one."""
+    names = list(styles)[STYLES:]
+    return f"Without {', '.join(names)}: the first {STYLES} strategies have lines." if names else ""
+
+
 def score_series(runs: Sequence[SimulatedRun], styles: dict[str, int], points: int = POINTS) -> list[Series]:
     """Each strategy's score over time, over seeds; where a run has ended its last score is held for the others."""
     series = []
@@ -39,7 +50,7 @@ def score_series(runs: Sequence[SimulatedRun], styles: dict[str, int], points: i
         end = max((float(curve.seconds[-1]) for curve in curves), default=0.0)
         held = [Curve(np.append(curve.seconds, end), np.append(curve.value, curve.value[-1])) for curve in curves]
         if (spread := spread_of(held, points)) is not None:
-            series.append(Series(strategy, spread, style % STYLES))
+            series.append(Series(strategy, spread, style))
     return series
 
 

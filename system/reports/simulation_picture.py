@@ -11,7 +11,7 @@ from markupsafe import Markup
 from .files import GENERATOR
 from .gantt import by_client, gantt_of, in_order_of, some_of
 from .html import templates
-from .simulation_curves import by_speeds, gantt_end, score_series
+from .simulation_curves import by_speeds, coloured, gantt_end, left_out, score_series
 from .svg import STYLES, lines_of
 
 if TYPE_CHECKING:
@@ -62,12 +62,14 @@ def simulation_svg(
         speeds: the distribution that both are of; None: the last.
     """
     styles = {strategy: style for style, strategy in enumerate(dict.fromkeys(run.key.strategy for run in runs))}
-    legend = _legend(styles)
+    lines = coloured(styles)
+    legend = _legend(lines)
     top = legend[-1].y + 14.0
-    curves, below = _curve_panels(by_speeds(runs), styles, target, top)
+    curves, below = _curve_panels(by_speeds(runs), lines, target, top)
     gantts, bottom = _gantt_panels(by_speeds(runs), styles, [reference, against], speeds, below)
     seeds = len({run.key.seed for run in runs})
     notes = ["Lines are means over seeds, bands reach from the lowest to the highest."] if seeds > 1 else []
+    notes += [left_out(styles)] if left_out(styles) else []
     if gantts:
         notes.append("Bars are work, light ones its result's wait. An upright line is a commit, over those in it.")
     return (
@@ -93,7 +95,7 @@ def _legend(styles: dict[str, int]) -> list[_Entry]:
         width = 30.0 + _LETTER * len(strategy) + 18.0
         if entries and x + width > _WIDTH - _MARGIN:
             x, y = _MARGIN, y + _LINE
-        entries.append(_Entry(strategy, style % STYLES, x, y))
+        entries.append(_Entry(strategy, style, x, y))
         x += width
     return entries
 

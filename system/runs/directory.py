@@ -377,6 +377,19 @@ class RunDirectory:
         """Write config.yaml, whole or not at all. Raises yaml.YAMLError for what YAML has no plain form of."""
         write_atomically(self.path / "config.yaml", write_yaml(dict(config)))
 
+    @property
+    def is_federation(self) -> bool:
+        """Whether it is a federation's and no training run's: only the former have a strategy. As `read_config`."""
+        return "strategy" in self.read_config()
+
+    def check_trained(self) -> None:
+        """Raises RunDirectoryMissing where it is a federation's."""
+        if self.is_federation:
+            raise RunDirectoryMissing(
+                f"run directory {self.path} is a federation's: isogon report shows it, and isogon federate run "
+                "--resume goes on with it"
+            )
+
     def read_config(self) -> dict[str, Any]:
         """The content of config.yaml.
 

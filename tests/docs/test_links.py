@@ -10,6 +10,7 @@ import pytest
 from isogon.system.config.keys import all_keys
 from isogon.system.config.run import RunConfig
 from isogon.system.errors import ExitCode
+from isogon.system.federation.config import FederationConfig
 
 from .pages import PAGES, README, ROOT, blocks_of
 
@@ -34,7 +35,7 @@ def headings(page: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in found}
 
 
-KEYS = set(all_keys(RunConfig))
+KEYS = {*all_keys(RunConfig), *all_keys(FederationConfig)}
 SECTIONS = {key.partition(".")[0] for key in KEYS if "." in key}
 
 

@@ -18,6 +18,7 @@ from isogon.system.runs.directory import RunDirectory
 DOCS = Path(__file__).parents[2] / "docs"
 FILE = re.compile(r"^`(?P<name>[\w.]+)`:\n\n```\w+\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
 CONSOLE = re.compile(r"^```console\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+PROGRAMS = {"isogon": [sys.executable, "-m", "isogon"], "python": [sys.executable]}
 SCRIPT = re.compile(r"^```python\n(import isogon\n.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
@@ -49,6 +50,10 @@ def run(words: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
         ("own-environment", ["grid.yaml", "grid_world.py", "vector_grid.py"]),
         ("own-network", ["my_encoding.py", "my_network.py", "pole.yaml"]),
         ("callbacks", ["my_callback.py", "pole.yaml"]),
+        (
+            "own-federation",
+            ["line.py", "line.yaml", "quorum.py", "quorum.yaml", "record.py", "rings.py", "rings.yaml"],
+        ),
     ],
 )
 def test_the_page_does_what_it_says(name: str, files: list[str], tmp_path: Path) -> None:
@@ -56,9 +61,7 @@ def test_the_page_does_what_it_says(name: str, files: list[str], tmp_path: Path)
     assert write_files(page, tmp_path) == files
     for command, output in commands(page):
         program, *arguments = shlex.split(command)
-        done = run(
-            [sys.executable, "-m", "isogon", *arguments] if program == "isogon" else [program, *arguments], tmp_path
-        )
+        done = run([*PROGRAMS.get(program, [program]), *arguments], tmp_path)
         refused = output.startswith("isogon: ")
         assert done.returncode == (2 if refused else 0), (command, done.stderr)
         assert "Traceback" not in done.stdout + done.stderr, command
@@ -106,4 +109,31 @@ def check_callbacks(folder: Path) -> None:
     assert (folder / "runs" / "pole-1" / "diary.jsonl").exists()
 
 
-CHECKS = {"own-environment": check_environment, "own-network": check_network, "callbacks": check_callbacks}
+def check_federation(folder: Path) -> None:
+    runs = folder / "runs"
+    summaries = {path.parent.name: json.loads(path.read_text()) for path in runs.glob("*/summary.json")}
+    assert sorted(summaries) == ["left", "line", "line-1", "line-ray", "quorum", "rings"]
+    assert summaries["rings"]["score"] > 0.95
+    assert summaries["rings"]["score"] > summaries["left"]["score"]
+    assert (summaries["rings"]["clients"], summaries["left"]["clients"]) == (3, 1)
+    assert set(summaries["line-ray"]["by_client"]) == {"fast-0", "fast-1", "slow"}
+    # Who follows the line all the way is off by its noise alone, and the first model by 1.
+    assert all(summaries[name]["score"] > -0.1 for name in ("line", "line-1", "line-ray"))
+    assert summaries["quorum"]["model_versions"] == 21
+    # Half of six come in time.
+    assert summaries["quorum"]["updates_applied"] == 60
+    rows = [
+        json.loads(line) for line in (runs / "quorum" / "attempts" / "1" / "timeline.jsonl").read_text().splitlines()
+    ]
+    assert {row["reason"] for row in rows if row["outcome"] == "dropped"} == {"came after its round", "the run ends"}
+    simulated = json.loads((runs / "simulated" / "simulation.json").read_text())
+    assert {run["key"]["strategy"] for run in simulated["runs"]} == {"quorum", "fedcompass"}
+    assert len(list(runs.iterdir())) == 7, "a refused run left a directory"
+
+
+CHECKS = {
+    "own-environment": check_environment,
+    "own-network": check_network,
+    "own-federation": check_federation,
+    "callbacks": check_callbacks,
+}
