@@ -175,12 +175,12 @@ class FederationServer:
         if figures.in_flight or not self.monitor.in_real_time:
             self._work_seen = time.monotonic()
             return
-        if self.config.pool == "in_process":
-            # Nobody joins later, so only the scheduler's own time can go on.
-            if self.coordinator.wakes_at is not None:
-                time.sleep(max(0.0, min(self.coordinator.wakes_at - self.clock(), _WAIT_SECONDS)))
-                return
-        elif time.monotonic() - self._work_seen <= self.config.ray.start_timeout_seconds:
+        idle, wakes_at = time.monotonic() - self._work_seen, self.coordinator.wakes_at
+        # In this process nobody joins later: only the scheduler's own time can go on, and the pool does not wait for it.
+        for_nothing = self.config.pool == "in_process" and wakes_at is None
+        if not for_nothing and idle <= self.config.ray.start_timeout_seconds:
+            if self.config.pool == "in_process" and wakes_at is not None:
+                time.sleep(max(0.0, min(wakes_at - self.clock(), _WAIT_SECONDS)))
             return
         if figures.workers:
             raise PoolExhausted(

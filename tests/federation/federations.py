@@ -27,14 +27,14 @@ from isogon.system.federation.timeline import Span
 from isogon.system.runs.attempts import Attempt
 from isogon.system.runs.directory import RunDirectory
 
-from ..actors.regression import Regression
+from ..actors.regression import FEATURES, Regression
 from .timed_pool import Deeds, SetClock, TimedPool
 
 FSYNC = os.fsync
 SPEEDS = {"a": 0.1, "b": 0.13, "c": 0.31}
 STRATEGIES: dict[str, dict[str, Any]] = {
     "fedcompass": {"kind": "fedcompass", "q_min": 2, "q_max": 8},
-    "fedbuff": {"kind": "fedbuff", "steps": 4, "buffer": 2},
+    "fedbuff": {"kind": "fedbuff", "steps": 4, "buffer": 2, "optimiser": {"kind": "momentum", "momentum": 0.5}},
     "fedavg": {"kind": "fedavg", "steps": 4},
 }
 
@@ -154,9 +154,7 @@ def check_ended(
             assert token in spans, f"{token} was acknowledged and is forgotten"
             reason = spans[token].reason
             assert token in applied or reason.startswith(tuple(may_drop)), f"{token} was acknowledged; {reason}"
-    initial = federation.task.initial_model()
-    weight = initial["weight"] + sum(span.weight * updates[token]["weight"] for token, span in applied.items())
-    np.testing.assert_allclose(outcome.model["weight"], weight, rtol=1e-12, atol=1e-15)
+    np.testing.assert_allclose(outcome.model["weight"], recomputed(federation, applied), rtol=1e-12, atol=1e-15)
     assert outcome.model["seen"] == max(updates[token]["seen"] for token in applied)
     assert all(span.arrived is not None and span.weight > 0 for span in applied.values())
     assert all(span.reason for span in spans.values() if span.outcome == "dropped")
@@ -171,3 +169,17 @@ def check_ended(
     assert len(list(federation.path.glob("journal/*"))) == 1
     assert not list(federation.path.rglob("*.tmp"))
     return spans
+
+
+def recomputed(federation: Federation, applied: Mapping[str, Span]) -> np.ndarray:
+    """The model's weight, from what the clients did and with which weights it was applied, commit by commit."""
+    momentum = getattr(federation.config.strategy.optimiser, "momentum", 0.0)
+    commits: dict[int, list[str]] = {}
+    for token, span in applied.items():
+        commits.setdefault(span.version + span.staleness, []).append(token)
+    weight, velocity = federation.task.initial_model()["weight"], np.zeros(FEATURES)
+    for version in sorted(commits):
+        changes = [applied[token].weight * federation.deeds.updates[token]["weight"] for token in commits[version]]
+        velocity = momentum * velocity + sum(changes)
+        weight = weight + velocity
+    return np.asarray(weight)

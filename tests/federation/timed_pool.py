@@ -75,7 +75,6 @@ class TimedPool:
         self.agenda: list[tuple[float, int, PoolEvent]] = []
         self.planned = 0
         self.gone: set[str] = set()
-        self.after_events: Callable[[], None] = lambda: None
         for name, worker in self.workers.items():
             self.plan(Joined(clock.seconds(), name, worker.samples))
         for event in script:
@@ -118,7 +117,11 @@ class TimedPool:
         while self.agenda and self.agenda[0][0] == time:
             events.append(heapq.heappop(self.agenda)[2])
         self.clock.passed = max(time - self.clock.base, self.clock.passed)
-        self.gone |= {event.worker for event in events if isinstance(event, Left)}
+        for event in events:
+            if isinstance(event, Left):
+                self.gone.add(event.worker)
+            elif isinstance(event, Joined):
+                self.gone.discard(event.worker)
         return events
 
     def take(self, token: Token) -> WorkResult:
