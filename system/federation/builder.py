@@ -45,11 +45,19 @@ def build_task(config: FederationConfig) -> FederatedTask:
 
 
 def build_scheduler(config: FederationConfig, attempt: int) -> ReplayableScheduler:
-    """The strategy's scheduler, for one attempt. Raises PluginError where own code cannot be used."""
+    """The strategy's scheduler, for one attempt.
+
+    Raises:
+        ConfigError: numbers that do not go together.
+        PluginError: own code that cannot be used.
+    """
     silence = None if config.silence is None else Silence(**config.silence.model_dump())
     if isinstance(config.strategy, CustomStrategyConfig):
         return build_custom_strategy(config.strategy, attempt=attempt, silence=silence)
-    return build_strategy(config.strategy, attempt=attempt, seed=config.seed, silence=silence)
+    try:
+        return build_strategy(config.strategy, attempt=attempt, seed=config.seed, silence=silence)
+    except ValueError as error:
+        raise ConfigError(f"strategy {config.strategy.kind}: {error}") from error
 
 
 def build_rule(config: FederationConfig) -> ServerRule:

@@ -127,7 +127,7 @@ def check_federation(folder: Path) -> None:
     ]
     assert {row["reason"] for row in rows if row["outcome"] == "dropped"} == {"came after its round", "the run ends"}
     simulated = json.loads((runs / "simulated" / "simulation.json").read_text())
-    assert {run["key"]["strategy"] for run in simulated["runs"]} == {"quorum", "fedcompass"}
+    assert {run["strategy"] for run in simulated["runs"]} == {"quorum", "fedcompass"}
     assert len(list(runs.iterdir())) == 7, "a refused run left a directory"
 
 
