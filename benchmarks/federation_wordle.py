@@ -90,13 +90,15 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=3)
     arguments = parser.parse_args()
     arguments.folder.mkdir(parents=True, exist_ok=True)
-    results: dict[str, list[dict[str, Any]]] = {}
-    # Seeds are the outer loop, so that strategies are interleaved in time.
-    work = [(arm, seed, changes) for seed in range(arguments.seeds) for arm, changes in ARMS.items()]
+    results: dict[str, list[dict[str, Any]]] = {arm: [] for arm in ARMS}
+    # Seeds are the outer loop, and each begins with another arm, so that none always runs beside the same ones.
+    arms = list(ARMS.items())
+    orders = [arms[3 * seed % len(arms) :] + arms[: 3 * seed % len(arms)] for seed in range(arguments.seeds)]
+    work = [(arm, seed, changes) for seed, order in enumerate(orders) for arm, changes in order]
     with ThreadPoolExecutor(arguments.jobs) as executor:
         done = executor.map(lambda one: (one[0], run(arguments.folder, *one)), work)
         for arm, summary in done:
-            results.setdefault(arm, []).append(summary)
+            results[arm].append(summary)
     for line in table(results):
         print(line)
     figures = {arm: round(mean([one["late_score"] for one in runs]), 3) for arm, runs in results.items()}

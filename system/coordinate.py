@@ -377,6 +377,9 @@ class Coordinator:
         try:
             if result.kind != assign.kind:
                 raise ResultRefused(f"it is the answer to a piece of kind {result.kind!r}")
+            # Steps count in weights, speeds and budgets: a client may do fewer than it was asked for, and never more.
+            if assign.kind == "train" and not 1 <= result.amount <= assign.amount:
+                raise ResultRefused(f"it claims {result.amount:.6g} steps, and {assign.amount} were asked for")
             self._waiting[event.token] = self._sink.admit(result, event)
         except ResultRefused as error:
             self._pool.acknowledge(event.token)

@@ -60,7 +60,7 @@ class GlobalModelSink:
         most_norm: float | None = None,
     ) -> None:
         check_kinds(model, kinds)
-        self.model: dict[str, np.ndarray] = {name: np.asarray(part) for name, part in model.items()}
+        self.model = _read_only({name: np.array(part) for name, part in model.items()})
         self.version = 1
         self.evaluations: list[ClientScores] = []
         self._kinds = kinds
@@ -109,7 +109,7 @@ class GlobalModelSink:
             return None
         if entries:
             try:
-                self.model = self._rule.apply(self.model, self._updates(entries), self._kinds)
+                self.model = _read_only(self._rule.apply(self.model, self._updates(entries), self._kinds))
             except CommitRefused:
                 raise
             except ValueError as error:
@@ -151,7 +151,7 @@ class GlobalModelSink:
             check_layout(model, self.model)
         except ValueError as error:
             raise CheckpointInvalid(f"the checkpoint's model does not fit the config: {error}") from error
-        self.model, self.version = model, int(state["version"])
+        self.model, self.version = _read_only(model), int(state["version"])
         self._rule.load_state_dict(state["rule"])
 
     def _updates(self, entries: list[tuple[WorkResult, float]]) -> Iterator[tuple[Update, float]]:
@@ -182,3 +182,10 @@ def _finite(stats: Mapping[str, float]) -> dict[str, float]:
     except (AttributeError, TypeError, ValueError) as error:
         raise ResultRefused(f"its stats {stats!r:.80} are not numbers by name") from error
     return {name: value for name, value in plain.items() if math.isfinite(value)}
+
+
+def _read_only(model: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The arrays, which clients of this process are given as they are, and may not write into."""
+    for part in model.values():
+        part.flags.writeable = False
+    return model

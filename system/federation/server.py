@@ -233,11 +233,16 @@ class FederationServer:
     def _score(self, scores: Mapping[str, float]) -> None:
         standing, target = self.standing, self.config.budget.target
         standing.score = float(scores["score"])
-        if not math.isnan(standing.score):
+        if not math.isfinite(standing.score):
+            self.monitor.say(
+                f"the score of version {standing.version} is {standing.score}: an update made the model useless; lower "
+                "the clients' learning rate, or refuse such updates by server.most_norm"
+            )
+        else:
             standing.best_score = max(
                 standing.score, standing.score if standing.best_score is None else standing.best_score
             )
-        if target is not None and standing.target_seconds is None and standing.score >= target:
+        if target is not None and standing.target_seconds is None and target <= standing.score < math.inf:
             standing.target_seconds = standing.evaluated_at
         self.monitor.evaluated(standing, scores)
 

@@ -19,7 +19,7 @@ from ..runs.attempts import without_infinities
 from ..runs.checkpoints import installed_versions
 from ..runs.errors import RunDirectoryExists
 from ..runs.places import place_of_new_runs
-from .builder import check_clients
+from .builder import build_scheduler, check_clients
 from .comparison import Row, relative_times
 from .config import FederationConfig, SimulationConfig, as_one_run
 from .simulation import RunKey, SimulatedRun, run_keys, simulate_all
@@ -91,6 +91,8 @@ def simulate(
     assert config.simulation is not None
     for offset in range(config.simulation.seeds):
         check_clients(as_one_run(config, seed=config.seed + offset))
+    for strategy in config.simulation.strategies.values():
+        build_scheduler(as_one_run(config, strategy=strategy), attempt=1)
     directory = _new_directory(config, out)
     try:
         runs = _all_runs(config, config.simulation, jobs, directory, watcher)

@@ -31,7 +31,7 @@ BUFFERED = federation_config(STRATEGIES["fedbuff"])
 
 @pytest.fixture
 def killed(quick_disk: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Federation]:
-    """A federation whose server was killed with an acknowledged update in the spool, and checkpoints up to the third."""
+    """A federation whose server was killed with an acknowledged update in the spool, and three checkpoints."""
 
     def make(config: FederationConfig = BUFFERED) -> Federation:
         first = Federation(quick_disk / "first", config)

@@ -6,6 +6,7 @@ import signal
 import time
 from collections import Counter, deque
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,7 @@ from isogon.schedulers.events import (
     Demand,
     Drop,
     Event,
+    Failed,
     Joined,
     Left,
     Tick,
@@ -384,6 +386,31 @@ def test_a_refused_result_names_the_work() -> None:
         world.step()
     assert world.sink.results == []
     world.coordinator.check_valid()
+
+
+class BoastfulPool(ScriptedPool):
+    """Its worker claims more steps than it was asked for."""
+
+    def take(self, token: Token) -> WorkResult:
+        return replace(super().take(token), kind="train", amount=10**12)
+
+
+def test_more_steps_than_were_asked_for_are_refused() -> None:
+    pool, sink = BoastfulPool(), ListSink()
+    assign = Assign("silo", Token(1, "silo", 0), "train", 10, 1)
+    scheduler = ScriptedScheduler([], [assign], [Drop(assign.token, "refused")])
+    said: list[str] = []
+    coordinator = Coordinator(scheduler, pool, sink, Clock(), say=said.append)
+    pool.script.append([Joined(0.0, "silo", 5)])
+    coordinator.step(0.0)
+    coordinator.demand(10)
+    pool.arrive(assign)
+    coordinator.step(0.0)
+    assert isinstance(scheduler.heard[-1], Failed)
+    assert "claims 1e+12 steps, and 10 were asked for" in scheduler.heard[-1].reason
+    assert "refused" in said[0]
+    assert not sink.results
+    assert coordinator.figures().dropped == 1
 
 
 def test_versions_go_up() -> None:
