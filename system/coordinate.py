@@ -115,6 +115,7 @@ class Figures:
         staleness: in versions, of the last committed result.
         handed_out, committed, dropped: pieces, all attempts together.
         late_results: that came for pieces already dropped, and were discarded.
+        refused: results that were not fit to be applied.
     """
 
     workers: int
@@ -126,6 +127,7 @@ class Figures:
     committed: int
     dropped: int
     late_results: int
+    refused: int = 0
 
 
 class Coordinator:
@@ -169,6 +171,7 @@ class Coordinator:
         self._before_publishing = before_publishing or (lambda: None)
         self._say = say
         self._told = 0.0
+        self._refused = 0
         self._clock_is_back = False
         self._next: PolicyState | None = None
         self._open: dict[Token, Assign] = {}
@@ -315,6 +318,7 @@ class Coordinator:
             committed=self._committed,
             dropped=self._dropped,
             late_results=self._late,
+            refused=self._refused,
         )
 
     def state_dict(self) -> dict[str, Any]:
@@ -382,6 +386,7 @@ class Coordinator:
                 raise ResultRefused(f"it claims {result.amount:.6g} steps, and {assign.amount} were asked for")
             self._waiting[event.token] = self._sink.admit(result, event)
         except ResultRefused as error:
+            self._refused += 1
             self._pool.acknowledge(event.token)
             self._say(f"{event.worker}'s {assign.kind} {event.token} is refused: {error}")
             self._tell(Failed(event.time, event.worker, event.token, f"refused: {error}"))

@@ -21,7 +21,7 @@ from ...learners.plugins import PluginConfig
 from ...learners.settings import Settings, may_change_on_resume
 from ..config.run import MetricsConfig, RayConfig
 from .server_rules import AverageConfig, WeightedSumConfig
-from .strategies import FedCompassConfig, FedProxConfig, StrategyConfig, updates_in_a_commit
+from .strategies import FedCompassConfig, FedProxConfig, StrategyConfig, most_updates_in_a_commit, updates_in_a_commit
 from .value_task_config import ValueTaskConfig
 
 NAME_PATTERN = r"^[a-z0-9][a-z0-9_-]*$"
@@ -197,7 +197,14 @@ class FederationConfig(Settings):
                 raise ValueError(
                     f"server.average is {self.server.average.kind}, which needs {needed} updates in every commit, and "
                     f"{where} {strategy.kind} is sure of {sure}: take a strategy with larger commits (fedavg with "
-                    "least_results, fedbuff with a larger buffer), or server.average weighted_sum"
+                    "least_clients and least_results, fedbuff with a larger buffer), or server.average weighted_sum"
+                )
+            most = most_updates_in_a_commit(strategy, len(self.participants or self.client_names()))
+            if not isinstance(self.server.average, WeightedSumConfig) and most > self.server.average.most_updates:
+                raise ValueError(
+                    f"server.average takes at most {self.server.average.most_updates} updates in a commit "
+                    f"(most_updates), and {where} {strategy.kind} may commit {most}: raise it, for they are in memory "
+                    "all at once, or draw fewer clients for a round"
                 )
         return self
 

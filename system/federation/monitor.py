@@ -74,6 +74,7 @@ class FederationMonitor:
         self._restarts = 0
         self._dropped = 0
         self._late = 0
+        self._refused = 0
 
     def say(self, text: str) -> None:
         """Tell a person one line."""
@@ -131,7 +132,8 @@ class FederationMonitor:
         self._recorder.count(m.RESULTS_DROPPED, max(figures.dropped - self._dropped, 0))
         self._recorder.count(m.RESULTS_LATE, max(figures.late_results - self._late, 0))
         self._restarts, self._dropped = figures.worker_restarts, figures.dropped
-        self._late = figures.late_results
+        self._recorder.count(m.RESULTS_REFUSED, max(figures.refused - self._refused, 0))
+        self._late, self._refused = figures.late_results, figures.refused
         self._recorder.flush()
         self._log(self._row(standing, standing.share))
         for callback in self._callbacks:

@@ -161,8 +161,13 @@ class FederationServer:
             if there < wanted and in_vain:
                 raise PoolExhausted(
                     f"{there} of {wanted} clients (least_clients) are there{self._in_vain()}: "
-                    f"{self.coordinator.missing()}"
+                    f"{self.coordinator.missing()}{self._or_wait()}"
                 )
+
+    def _or_wait(self) -> str:
+        if self.config.pool == "in_process":
+            return ""
+        return "; or, if their processes are only slow to start, raise ray.start_timeout_seconds"
 
     def _in_vain(self) -> str:
         if self.config.pool == "in_process":
@@ -176,7 +181,7 @@ class FederationServer:
             self._work_seen = time.monotonic()
             return
         idle, wakes_at = time.monotonic() - self._work_seen, self.coordinator.wakes_at
-        # In this process nobody joins later: only the scheduler's own time can go on, and the pool does not wait for it.
+        # In this process nobody joins later: only the scheduler's own time can go on, for which the pool does not wait.
         for_nothing = self.config.pool == "in_process" and wakes_at is None
         if not for_nothing and idle <= self.config.ray.start_timeout_seconds:
             if self.config.pool == "in_process" and wakes_at is not None:

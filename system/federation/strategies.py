@@ -279,6 +279,19 @@ def build_strategy(config: ShippedStrategy, *, attempt: int, seed: int, silence:
             return Rounds(attempt, seed=seed, normalise_steps=isinstance(config, FedNovaConfig), **options, **books)
 
 
+def most_updates_in_a_commit(config: StrategyConfig, clients: int) -> int:
+    """Updates that a commit of training may hold."""
+    match config:
+        case FedBuffConfig():
+            return config.buffer
+        case FedAsyncConfig():
+            return 1
+        case FedCompassConfig() | FedQueueConfig() | CustomStrategyConfig():
+            return clients
+        case _:
+            return min(config.clients_per_round or clients, clients)
+
+
 def updates_in_a_commit(config: StrategyConfig, clients: int) -> int | None:
     """Updates that every commit of training is sure to hold; None for a scheduler of one's own, for nobody can tell."""
     match config:
@@ -291,8 +304,3 @@ def updates_in_a_commit(config: StrategyConfig, clients: int) -> int | None:
             return None
         case _:
             return min(config.least_results, clients)
-
-
-def proximal_of(config: StrategyConfig) -> float:
-    """Strength of the clients' pull to the model that they were sent."""
-    return config.mu if isinstance(config, FedProxConfig) else 0.0

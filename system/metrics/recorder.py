@@ -94,6 +94,9 @@ POLICY_STALENESS = Metric(
     "isogon_policy_staleness_versions", "gauge", "versions", "Versions between the newest and the one that last acted"
 )
 
+RESULTS_REFUSED = Metric(
+    "isogon_pool_results_refused_total", "counter", "results", "Results that were not fit to be applied"
+)
 FEDERATION_VERSION = Metric("isogon_federation_version", "gauge", "1", "Version of the global model")
 FEDERATION_SCORE = Metric(
     "isogon_federation_score", "gauge", "1", "Score of the global model at its newest evaluation by the server"

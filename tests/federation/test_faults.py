@@ -1,4 +1,4 @@
-"""What goes wrong in a federation is said in one line, counted, and goes no further; damage on disk costs what it must."""
+"""What goes wrong in a federation is said in one line, counted, and goes no further; damage costs what it must."""
 
 from __future__ import annotations
 
