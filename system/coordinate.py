@@ -475,6 +475,7 @@ class Coordinator:
             except CommitRefused as error:
                 at_fault = [result.token for result, _ in results if not error.tokens or result.token in error.tokens]
                 assert at_fault, "a commit is refused for what is not in it"
+                self._refused += len(at_fault)
                 self._say(f"{len(at_fault)} of {len(results)} results of a commit are dropped: {error}")
                 carried_out += self._drop(at_fault, str(error))
                 results = [(result, weight) for result, weight in results if result.token not in at_fault]
