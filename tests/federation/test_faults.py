@@ -1,4 +1,4 @@
-"""What goes wrong in a federation is said in one line, counted, and goes no further; damage on disk costs what it must."""
+"""What goes wrong in a federation is said in one line, counted, and goes no further; damage costs what it must."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ BUFFERED = federation_config(STRATEGIES["fedbuff"])
 
 @pytest.fixture
 def killed(quick_disk: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Federation]:
-    """A federation whose server was killed with an acknowledged update in the spool, and checkpoints up to the third."""
+    """A federation whose server was killed with an acknowledged update in the spool, and three checkpoints."""
 
     def make(config: FederationConfig = BUFFERED) -> Federation:
         first = Federation(quick_disk / "first", config)
