@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import safetensors.numpy
 import torch
 
 from ...actors.federation.client import FederatedTask
-from ...learners.state import encode_state
 from ..callbacks import Callback, GuardedCallbacks
 from ..config.files import check_resume
 from ..errors import check_port_free, explain
@@ -96,7 +96,8 @@ def federate(
             "versions": installed_versions(),
             **({"callbacks_left_out": list(watching.left_out)} if watching.left_out else {}),
         }
-        write_atomically(directory.path / "model.safetensors", encode_state(dict(outcome.model))[1])
+        whole = {name: np.asarray(part, order="C") for name, part in outcome.model.items()}
+        write_atomically(directory.path / "model.safetensors", safetensors.numpy.save(whole))
         directory.write_summary(summary)
     written = _report_of(directory.path, watching.on_message)
     watching.on_end(summary)

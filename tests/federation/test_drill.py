@@ -186,7 +186,7 @@ def test_whatever_is_lost_the_model_is_the_sum_of_what_was_applied(tmp_path: Pat
     expected = np.zeros(4)
     for span in applied:
         expected[NAMES.index(span.worker)] += span.weight * span.amount
-    np.testing.assert_allclose(load_file(drill.run_dir / "model.safetensors")["/weight"], expected, rtol=1e-9)
+    np.testing.assert_allclose(load_file(drill.run_dir / "model.safetensors")["weight"], expected, rtol=1e-9)
     summary = json.loads((drill.run_dir / "summary.json").read_text())
     assert (summary["updates_applied"], summary["attempts"]) == (len(applied), 2)
     assert all(span.reason for span in spans.values() if span.outcome == "dropped")
