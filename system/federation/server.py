@@ -181,11 +181,7 @@ class FederationServer:
             self._work_seen = time.monotonic()
             return
         idle, wakes_at = time.monotonic() - self._work_seen, self.coordinator.wakes_at
-<<<<<<< HEAD
         # In this process nobody joins later: only the scheduler's own time can go on, for which the pool does not wait.
-=======
-        # In this process nobody joins later: only the scheduler's time can go on, which its pool does not wait for.
->>>>>>> 522292d0baf44d302f31bf96cb70e628b195d3e9
         for_nothing = self.config.pool == "in_process" and wakes_at is None
         if not for_nothing and idle <= self.config.ray.start_timeout_seconds:
             if self.config.pool == "in_process" and wakes_at is not None:
