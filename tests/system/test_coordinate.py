@@ -300,8 +300,8 @@ def test_draining_gives_up_in_time() -> None:
 
 def test_results_of_dropped_and_ended_work_are_discarded() -> None:
     pool, sink = ScriptedPool(), ListSink()
-    one = Assign("env-0", Token(1, "env-0", 0), "rollout", 10, 1)
-    two = Assign("env-0", Token(1, "env-0", 1), "rollout", 10, 1)
+    one = Assign("env-0", Token(1, "env-0", 0), "evaluate", 10, 1)
+    two = Assign("env-0", Token(1, "env-0", 1), "evaluate", 10, 1)
     scheduler = ScriptedScheduler([], [one, two], [Drop(one.token, "late")], [], [], [Commit(((two.token, 0.25),))])
     coordinator = Coordinator(scheduler, pool, sink, Clock())
     pool.script.append([Joined(0.0, "env-0")])
@@ -327,7 +327,7 @@ def test_results_of_dropped_and_ended_work_are_discarded() -> None:
 
 def test_a_result_that_waits_may_be_dropped() -> None:
     pool, sink = ScriptedPool(), ListSink()
-    assign = Assign("env-0", Token(1, "env-0", 0), "rollout", 10, 1)
+    assign = Assign("env-0", Token(1, "env-0", 0), "evaluate", 10, 1)
     coordinator = Coordinator(ScriptedScheduler([assign], [], [Drop(assign.token, "too old")]), pool, sink, Clock())
     coordinator.demand(10)
     pool.arrive(assign)
