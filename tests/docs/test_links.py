@@ -20,7 +20,7 @@ _FENCED = re.compile(r"^```.*?^```\s*$", re.MULTILINE | re.DOTALL)
 _SET = re.compile(r"--set\s+'?([a-z_.]+)=")
 _QUOTED = re.compile(r"`([a-z_]+(?:\.[a-z_]+)+)(?:=[^`]*)?`")
 
-_FREE = ("environment.kwargs.",)
+_FREE = ("environment.kwargs.", "simulation.speeds.", "simulation.strategies.")
 """Beginnings of keys that are an environment's own."""
 
 

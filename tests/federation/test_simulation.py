@@ -171,7 +171,7 @@ def test_a_process_that_is_killed_ends_the_simulation_with_a_word(
 
 
 def test_who_is_faster_with_the_digits() -> None:
-    """The ordering of the published comparison, over two seeds; docs/simulating-federations.md has it over five."""
+    """The ordering at one weight, over two seeds; docs/simulating-federations.md has it over five."""
     digits, names = config(), ("fedasync", "fedbuff", "fedcompass")
     keys = [RunKey(name, speeds, seed) for speeds in SPEEDS for name in names for seed in (0, 1)]
     keys += [RunKey("fedavg", "exponential", seed) for seed in (0, 1)]
