@@ -197,7 +197,7 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
 
 
 def test_an_unknown_preset_offers_the_nearest(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("isogon.system.config.files.preset_names", lambda: ["atari", "wordle"])
+    monkeypatch.setattr("isogon.system.config.files.preset_names", lambda package=None: ["atari", "wordle"])
     assert "unknown preset wordel: did you mean wordle?" in refusal("wordel")
     assert "unknown preset zzz: there are atari, wordle" in refusal("zzz")
 
