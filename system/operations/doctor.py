@@ -35,6 +35,7 @@ IMPORTS = {
     "filelock": "filelock",
     "prometheus-client": "prometheus_client",
     "rich": "rich",
+    "threadpoolctl": "threadpoolctl",
     "typer": "typer",
     "jinja2": "jinja2",
     "markupsafe": "markupsafe",

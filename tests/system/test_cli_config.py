@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from isogon.system.config.files import load_config, preset_names
+from isogon.system.config.files import FEDERATIONS, load_config, preset_names
 
 from .command_line import Isogon
 
@@ -14,5 +14,10 @@ def test_config_show_is_a_config(isogon: Isogon) -> None:
 
 
 def test_config_list(isogon: Isogon) -> None:
-    lines = isogon("config", "list").out.splitlines()
-    assert [line.split()[0] for line in lines] == preset_names()
+    names: dict[str, list[str]] = {}
+    for line in isogon("config", "list").out.splitlines():
+        if line.startswith("isogon "):
+            names[line] = []
+        else:
+            names[list(names)[-1]].append(line.split()[0])
+    assert names == {"isogon train:": preset_names(), "isogon federate:": preset_names(FEDERATIONS)}
