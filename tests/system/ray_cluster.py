@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sysconfig
+import tempfile
 import time
 import venv
 from collections.abc import Iterator, Sequence
@@ -22,12 +23,27 @@ _START_SECONDS = 90.0
 
 
 @dataclass(frozen=True)
+class RayNode:
+    """One node of a cluster: all processes that ``ray start`` started."""
+
+    process: subprocess.Popen[bytes]
+
+    def kill(self) -> None:
+        """End them at once, as a power cut does; what is of another session is left alone."""
+        for pid in _of_session(self.process.pid):
+            os.kill(pid, signal.SIGKILL)
+        self.process.wait()
+
+
+@dataclass(frozen=True)
 class RayCluster:
-    """Where it is, and the environment for commands against it."""
+    """Where it is, the environment for commands against it, and the folders of its nodes: logs, and Ray's own."""
 
     address: str
     bin: Path
     environment: dict[str, str]
+    logs: Path
+    temp: Path
 
     def run(self, command: str | Sequence[str], **environment: str) -> subprocess.CompletedProcess[str]:
         """Run a command from the repository's root, its errors among its output."""
@@ -43,44 +59,61 @@ class RayCluster:
             check=False,
         )
 
+    @contextmanager
+    def node(self, zone: str, *arguments: str) -> Iterator[RayNode]:
+        """Another node of two CPUs, with a label that says its zone, until the block ends."""
+        # Nodes that share a folder would take a job's files from under each other's feet.
+        self.temp.mkdir(exist_ok=True)
+        temp = Path(tempfile.mkdtemp(dir=self.temp))
+        arguments = arguments or (f"--address={self.address}",)
+        command = [str(self.bin / "ray"), "start", "--block", f"--temp-dir={temp}", f"--labels=zone={zone}", *arguments]
+        with _node(command, self.environment, self.logs / f"{zone}-{temp.name}.log") as node:
+            yield node
+
 
 @contextmanager
-def ray_cluster(folder: Path, auth_mode: str, zones: Sequence[str]) -> Iterator[RayCluster]:
+def ray_cluster(folder: Path, auth_mode: str, zones: Sequence[str], **environment: str) -> Iterator[RayCluster]:
     """A node of two CPUs for each zone, with a label that says so; the first is the head.
 
     Args:
         folder: an empty one, the home of all that runs. Ray's own files lie elsewhere: sockets' paths are short.
         zones: different ones.
         auth_mode: RAY_AUTH_MODE of everything, in which ``token`` makes a token.
+        environment: of the nodes and of commands, beside this process's without its PYTHONPATH.
     """
     binaries = environment_without_isogon(folder / "venv")
     if has_isogon(binaries):
         pytest.skip("Isogon is installed, not as editable: an environment without it cannot be made from this one")
     gcs, dashboard, client = free_ports(3)
-    environment = {name: value for name, value in os.environ.items() if name not in ("RAY_ADDRESS", "PYTHONPATH")} | {
-        "PATH": f"{binaries}{os.pathsep}{os.environ['PATH']}",
-        "RAY_AUTH_MODE": auth_mode,
-        "RAY_AUTH_TOKEN": "0123456789abcdef" * 4,
-        "RAY_API_SERVER_ADDRESS": f"http://127.0.0.1:{dashboard}",
-        "RAY_USAGE_STATS_ENABLED": "0",
-        "RAY_worker_niceness": "0",
-        "HOME": str(folder),
-    }
-    temp = Path("/tmp") / f"isogon-ray-{gcs}"
+    outside = {name: value for name, value in os.environ.items() if name not in ("RAY_ADDRESS", "PYTHONPATH")}
+    cluster = RayCluster(
+        f"127.0.0.1:{gcs}",
+        binaries,
+        outside
+        | {
+            "PATH": f"{binaries}{os.pathsep}{os.environ['PATH']}",
+            "RAY_AUTH_MODE": auth_mode,
+            "RAY_AUTH_TOKEN": "0123456789abcdef" * 4,
+            "RAY_API_SERVER_ADDRESS": f"http://127.0.0.1:{dashboard}",
+            "RAY_USAGE_STATS_ENABLED": "0",
+            "RAY_worker_niceness": "0",
+            "HOME": str(folder),
+        }
+        | environment,
+        folder,
+        Path("/tmp") / f"isogon-ray-{gcs}",
+    )
     head = ["--head", f"--port={gcs}", f"--dashboard-port={dashboard}", f"--ray-client-server-port={client}"]
     with ExitStack() as stack:
-        stack.callback(shutil.rmtree, temp, ignore_errors=True)
-        for number, zone in enumerate(zones):
-            # Nodes that share a folder would take a job's files from under each other's feet.
-            arguments = [f"--temp-dir={temp / str(number)}", f"--labels=zone={zone}"]
-            arguments += [f"--address=127.0.0.1:{gcs}"] if number else head
-            command = [str(binaries / "ray"), "start", "--block", *arguments]
-            stack.enter_context(_node(command, environment, folder / f"{zone}.log"))
-        yield RayCluster(f"127.0.0.1:{gcs}", binaries, environment)
+        stack.callback(shutil.rmtree, cluster.temp, ignore_errors=True)
+        for zone in zones:
+            stack.enter_context(cluster.node(zone, *head))
+            head = []
+        yield cluster
 
 
 @contextmanager
-def _node(command: list[str], environment: dict[str, str], log: Path) -> Iterator[None]:
+def _node(command: list[str], environment: dict[str, str], log: Path) -> Iterator[RayNode]:
     ports = zip(
         ("dashboard-agent-listen-port", "dashboard-agent-grpc-port", "metrics-export-port", "node-manager-port",
          "object-manager-port", "runtime-env-agent-port"),
@@ -102,15 +135,14 @@ def _node(command: list[str], environment: dict[str, str], log: Path) -> Iterato
             assert process.poll() is None, log.read_text()
             assert time.monotonic() < deadline, log.read_text()
             time.sleep(0.1)
-        yield
+        yield RayNode(process)
     finally:
         process.send_signal(signal.SIGTERM)
         try:
             process.wait(30)
         finally:
             # What did not end with it is of its session, and nothing else is.
-            for pid in _of_session(process.pid):
-                os.kill(pid, signal.SIGKILL)
+            RayNode(process).kill()
 
 
 def _of_session(session: int) -> list[int]:
