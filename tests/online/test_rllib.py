@@ -22,7 +22,7 @@ from isogon.learners.rllib import IsogonDQNLearner, IsogonDQNModule
 from isogon.learners.values import FullMap
 
 BOX = gymnasium.spaces.Box(-1.0, 1.0, (3,), np.float32)
-THREE = gymnasium.spaces.Discrete(3)
+THREE: Any = gymnasium.spaces.Discrete(3)
 MODEL: dict[str, Any] = {
     "network": {"kind": "mlp", "hidden": [16]},
     "value": {"bins": 11, "vmin": -5.0, "vmax": 5.0},
