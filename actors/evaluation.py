@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..learners.learner import GREEDY
+from ..learners.learner import GREEDY, Exploration
 from .environments.contract import VectorEnvironment
 from .rollout import Act, choose_actions
 from .work import Scores
@@ -19,9 +19,10 @@ def play_episodes(
     episodes: int,
     generator: np.random.Generator,
     *,
+    exploration: Exploration = GREEDY,
     act_on_all: bool = False,
 ) -> Scores:
-    """Play ``episodes`` episodes to their ends, greedily.
+    """Play ``episodes`` episodes to their ends.
 
     Episode i is the ``i // N``-th of environment ``i % N``. Which episodes count is thus fixed before the first step,
     so that short ones, of which there are more in the same time, weigh no more than long ones; and in a vector that
@@ -32,6 +33,7 @@ def play_episodes(
         act: who plays.
         episodes: E, at least 1.
         generator: all randomness of the environment and of ``act``, which draw from it in turn.
+        exploration: how far ``act`` strays from its greedy action.
         act_on_all: whether ``act`` sees the whole vector each time (see `rollout.choose_actions`).
 
     Returns:
@@ -53,7 +55,7 @@ def play_episodes(
     observation = environment.reset(generator)
     while (playing := played < to_play).any():
         live = playing & ~ended
-        action = choose_actions(act, environment, observation, live, GREEDY, generator, act_on_all=act_on_all)
+        action = choose_actions(act, environment, observation, live, exploration, generator, act_on_all=act_on_all)
         step = environment.step(action)
         returns += step.reward
         lengths += live

@@ -9,7 +9,7 @@ from functools import partial
 
 import numpy as np
 
-from ..learners.learner import Policy
+from ..learners.learner import GREEDY, Exploration, Policy
 from ..learners.randomness import stream
 from ..schedulers.events import Assign
 from .environments.config import Purpose
@@ -39,6 +39,7 @@ class WorkerSpec:
         evaluation_purpose: what evaluations play.
         torch_threads: of a worker in a process of its own; in the learner's process the learner's setting holds.
         record_legal: whether rollouts write down which actions were legal.
+        evaluation_exploration: how far evaluations stray from the greedy action.
     """
 
     environment: Callable[[Purpose, int], VectorEnvironment]
@@ -49,6 +50,7 @@ class WorkerSpec:
     evaluation_purpose: Purpose = "validation"
     torch_threads: int = 1
     record_legal: bool = False
+    evaluation_exploration: Exploration = GREEDY
 
     def __post_init__(self) -> None:
         for name in ("num_envs", "evaluation_envs", "torch_threads"):
@@ -170,6 +172,7 @@ class Worker:
             self._policy.act,
             assign.amount,
             stream(self._spec.seed, "evaluate", assign.token.sequence),
+            exploration=self._spec.evaluation_exploration,
         )
         stats = {
             "episodes": float(assign.amount),

@@ -14,14 +14,15 @@ import numpy as np
 import torch
 from torch import nn
 
-from .batch import Batch, Observation
+from .batch import Batch
+from .bootstrap import bootstrapped_target
 from .learner import Loss, SharedTensors, UpdateFailed, UpdateStats
 from .networks.value_module import ValueModule, check_fit
 from .policy import QPolicy
 from .proximal import Penalty
 from .q_learning_config import QLearningConfig
 from .randomness import restore_stream, stream_state
-from .values.kinds import C51, CategoricalTarget, Target
+from .values.kinds import Target
 from .values.returns import ReturnBounds, fitting_scale
 
 
@@ -243,30 +244,9 @@ class QLearner:
         if "target" in batch:
             return batch["row"], batch["action"], batch["target"]
         action = batch["action_tm1"]
-        return torch.arange(len(action), device=action.device), action, self._target_of(batch)
-
-    @torch.no_grad()
-    def _target_of(self, batch: Batch) -> Target:
-        """``reward_t + discount_t * Q_target(s_t, a*)``; a* by the online network with double Q (van Hasselt 2016)."""
-        reward, discount = batch["reward_t"], batch["discount_t"]
-        if not bool(discount.any()):
-            return cast(torch.Tensor, reward)
-        observation, legal = cast(Observation, batch["observation_t"]), batch.get("legal_t")
-        if legal is not None:
-            # Where nothing follows, nothing need be legal, but an argmax wants something to choose from.
-            legal = legal | (discount == 0)[:, None]
         slow = self._target if self._config.target_update_every else self._average
-        hidden = slow.encode(observation, legal)
-        if self._config.double_q:
-            _, best = self._plain.head.best(self._plain.encode(observation, legal), legal)
-        else:
-            _, best = slow.head.best(hidden, legal)
-        if isinstance(slow.head.kind, C51):
-            if slow.head.scale is not None and self._plain.head.scale is not None:
-                # Atoms are in units of the slow head's scale, and the target's are to be in the online head's.
-                discount = discount * (slow.head.scale / self._plain.head.scale)
-            return CategoricalTarget(reward, discount, slow.head.distribution(hidden, best))
-        return cast(torch.Tensor, reward + discount * slow.head.values_at(hidden, best[:, None])[:, 0])
+        target = bootstrapped_target(self._plain, slow, batch, double_q=self._config.double_q)
+        return torch.arange(len(action), device=action.device), action, target
 
     def _rescale(self) -> None:
         """Let the online head's scale fit the returns observed so far.

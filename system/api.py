@@ -120,7 +120,7 @@ def evaluate(runs: Sequence[Path], *, checkpoint: str = "last", callbacks: Seque
     """Play a checkpoint of each run greedily and pool the figures over the runs' seeds.
 
     Args:
-        runs: run directories of one config but for the seed.
+        runs: run directories of one config but for the seed, and on Atari but for the game.
         checkpoint: ``last``, the newest whole one; ``best``, the one with the best validation return in its run; or a
             name, such as ``1-5000``.
         callbacks: told what is being done.

@@ -16,6 +16,7 @@ from ..actors.pools.hosts import hosts_of_one
 from ..actors.pools.in_process import InProcessPool
 from ..actors.worker import WorkerSpec, worker_factories
 from ..learners.encodings.spec import EnvironmentSpec
+from ..learners.learner import Exploration
 from ..learners.networks.config import WordNetworkConfig
 from ..learners.networks.value_module import build_value_module
 from ..learners.policy import build_policy
@@ -121,6 +122,7 @@ def build_worker_spec(config: RunConfig, spec: EnvironmentSpec) -> WorkerSpec:
         evaluation_purpose="validation",
         seed=config.seed,
         record_legal=needs_legal(config, spec),
+        evaluation_exploration=Exploration(epsilon=config.evaluation.epsilon),
     )
 
 

@@ -1,4 +1,4 @@
-"""How good a run's policy is, in the end: greedy play by the averaged weights, and what it is compared with.
+"""How good a run's policy is, in the end: play by the averaged weights, and what it is compared with.
 
 In Wordle the never-seen words are played, each once, and the comparison is word by word: the mean over the runs' seeds,
 minus perfect filtering's mean over many games of that word; the interval is a bootstrap over words.
@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from ..actors.environments.atari_scores import game_played
 from ..actors.environments.build import build_environment
 from ..actors.environments.config import Purpose, WordleConfig
 from ..actors.environments.wordle import build_vocabulary, load_words, split_words
@@ -19,8 +20,9 @@ from ..actors.environments.wordle.baselines import data_policy_returns, filter_r
 from ..actors.environments.wordle.entropy_search import entropy_search_returns
 from ..actors.evaluation import play_episodes
 from ..actors.work import Scores
-from ..learners.learner import Policy
+from ..learners.learner import Exploration, Policy
 from ..learners.randomness import stream
+from .atari_evaluation import human_normalised_figures
 from .config.run import RunConfig
 
 _EVALUATION_ENVS = 16
@@ -34,11 +36,8 @@ MAY_DIFFER = {"seed", "ray", "metrics", "checkpoints", "device", "torch_threads"
 FOUND = {"value": {"found_range"}}
 """What a run found for itself by its config, and wrote into it."""
 
-PURPOSES: Mapping[str, tuple[Purpose, ...]] = {
-    "wordle": ("never_seen", "seen", "validation"),
-    "gymnasium": ("never_seen",),
-    "custom": ("never_seen",),
-}
+WORDLE_PURPOSES: tuple[Purpose, ...] = ("never_seen", "seen", "validation")
+"""What is played in Wordle; elsewhere every purpose is the same."""
 
 
 def solved_share(returns: np.ndarray) -> float:
@@ -47,14 +46,18 @@ def solved_share(returns: np.ndarray) -> float:
 
 
 def play_evaluation(config: RunConfig, policy: Policy) -> dict[str, Scores]:
-    """Greedy episodes by purpose: every word of both sets once in Wordle, ``evaluation.episodes`` elsewhere."""
+    """Episodes by purpose: every word of both sets once in Wordle, ``evaluation.episodes`` elsewhere."""
     played: dict[str, Scores] = {}
-    for purpose in PURPOSES[config.environment.kind]:
+    one_a_word = isinstance(config.environment, WordleConfig)
+    for purpose in WORDLE_PURPOSES if one_a_word else ("never_seen",):
         environment = build_environment(config.environment, purpose, _EVALUATION_ENVS)
-        one_a_word = isinstance(config.environment, WordleConfig)
         episodes = environment.num_envs if one_a_word else config.evaluation.episodes
         played[purpose] = play_episodes(
-            environment, policy.act, episodes, stream(config.seed, "final evaluation", len(played))
+            environment,
+            policy.act,
+            episodes,
+            stream(config.seed, "final evaluation", len(played)),
+            exploration=Exploration(epsilon=config.evaluation.epsilon),
         )
         environment.close()
     return played
@@ -68,15 +71,24 @@ def summarise(configs: Sequence[RunConfig], played: Sequence[Mapping[str, Scores
         filter_solved, never_seen_vs_filter`` with ``_low, _high`` (95 % interval), ``data_policy_return,
         entropy_search_return, never_seen_vs_entropy_search`` with ``_low, _high``, all of the never-seen answers but
         for the ``seen_`` ones and ``validation_return``, by which choices are to be made. Elsewhere
-        ``evaluation_return`` with ``_low, _high`` and ``evaluation_episodes``.
+        ``evaluation_return`` with ``_low, _high`` and ``evaluation_episodes``; of Atari besides what
+        `atari_evaluation.human_normalised_figures` gives, and of several games that alone.
 
     Raises:
-        ValueError: there are no runs, or they are not of one config.
+        ValueError: there are no runs, they are not of one config, or some game has more runs than another.
     """
     check_poolable(configs)
     if isinstance(configs[0].environment, WordleConfig):
         return _wordle_summary(configs[0], configs[0].environment, played)
-    returns = np.concatenate([scores["never_seen"]["return"] for scores in played])
+    returns = [scores["never_seen"]["return"] for scores in played]
+    games = [game for config in configs if (game := game_played(config.environment)) is not None]
+    figures = {} if len(set(games)) > 1 else _return_figures(np.concatenate(returns))
+    if games:
+        figures |= human_normalised_figures(games, returns, figures)
+    return figures
+
+
+def _return_figures(returns: np.ndarray) -> dict[str, Any]:
     low, high = mean_interval(returns)
     return {
         "evaluation_return": float(returns.mean()),
@@ -87,10 +99,15 @@ def summarise(configs: Sequence[RunConfig], played: Sequence[Mapping[str, Scores
 
 
 def check_poolable(configs: Sequence[RunConfig]) -> None:
-    """Raises ValueError, naming the first field, where runs differ in more than what does not change their results."""
+    """Raises ValueError, naming the first field, where runs differ in more than what does not change their results.
+
+    Runs on Atari may differ in the game.
+    """
     if not configs:
         raise ValueError("there are no runs to evaluate: name at least one run directory")
-    kept = [config.model_dump(exclude={**dict.fromkeys(MAY_DIFFER, True), **FOUND}) for config in configs]
+    games = [game_played(config.environment) for config in configs]
+    apart = {**FOUND, **({} if None in games else {"environment": {"game"}})}
+    kept = [config.model_dump(exclude={**dict.fromkeys(MAY_DIFFER, True), **apart}) for config in configs]
     for other in kept[1:]:
         for field, value in kept[0].items():
             if other[field] != value:
@@ -98,8 +115,8 @@ def check_poolable(configs: Sequence[RunConfig]) -> None:
                     f"runs differ in {field}: {value} and {other[field]}; evaluate runs of one preset that differ "
                     "in their seeds alone"
                 )
-    seeds = [config.seed for config in configs]
-    if twice := [seed for seed in seeds if seeds.count(seed) > 1]:
+    seeds = [(config.seed, game) for config, game in zip(configs, games, strict=True)]
+    if twice := [seed for seed, game in seeds if seeds.count((seed, game)) > 1]:
         raise ValueError(f"runs have the seed {twice[0]} twice: pool runs of different seeds, each once")
 
 

@@ -211,7 +211,7 @@ class _CheckedEnv(gymnasium.Wrapper[Any, Any, Any, Any]):
         if isinstance(space, gymnasium.spaces.Box):
             array = np.asarray(given)
             # Gymnasium itself turns float64 into the float32 of a Box; what would lose more than digits is a mistake.
-            fits = array.shape == space.shape and np.can_cast(array.dtype, space.dtype, "same_kind")
+            fits = array.shape == space.shape and np.can_cast(array.dtype, np.dtype(space.dtype), "same_kind")
         else:
             fits = space.contains(given)
         if not fits:

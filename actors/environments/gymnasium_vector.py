@@ -49,7 +49,8 @@ class GymnasiumCopies:
             raise
         made = [first, *(make() for _ in range(num_envs - 1))]
         self._num_envs = num_envs
-        self._vector = SyncVectorEnv(
+        # Its types differ from one version of Gymnasium to another.
+        self._vector: Any = SyncVectorEnv(
             [partial(_same, env) for env in made], copy=False, autoreset_mode=AutoresetMode.NEXT_STEP
         )
         self._spaces = space_fields(self._vector.single_observation_space)

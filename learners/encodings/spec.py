@@ -26,6 +26,7 @@ class EnvironmentSpec:
         num_actions: size of the discrete action set.
         has_legal: whether some actions may be illegal in some states.
         action_words: for word games, the word that each action stands for; otherwise None.
+        history: newest observations of an episode that a network sees together; ``observation`` is of one.
     """
 
     name: str
@@ -33,6 +34,7 @@ class EnvironmentSpec:
     num_actions: int
     has_legal: bool = False
     action_words: tuple[str, ...] | None = None
+    history: int = 1
 
     def fingerprint(self) -> str:
         """SHA-256 of all of it, the words and their order among them: two of one fingerprint mean the same actions."""

@@ -11,6 +11,7 @@ from torch import nn
 
 from ..batch import Observation
 from ..encodings.custom import CheckedEncoding, EncodingConfig
+from ..encodings.history import stacked_spec
 from ..encodings.spec import EnvironmentSpec
 from ..values.build import build_head
 from ..values.config import ValueConfig
@@ -116,6 +117,7 @@ def build_value_module(
         ValueError: the network cannot read this environment, or the value config lacks something.
         PluginError: an own network or encoding is not what it must be.
     """
+    spec = stacked_spec(spec)
     torso: Torso
     scorer: WordScorer | None
     if isinstance(network, WordNetworkConfig):

@@ -27,8 +27,14 @@ class Row:
         keys = [key for _, key, _, _ in Formatter().parse(self.template) if key]
         if any(summary.get(key) is None for key in keys):
             return None
-        lists = {key: ", ".join(map(str, value)) for key, value in summary.items() if isinstance(value, list)}
-        return self.template.format_map({**summary, **lists})
+        return self.template.format_map({key: _joined(value) for key, value in summary.items()})
+
+
+def _joined(value: Any) -> Any:
+    """Lists and mappings as a person reads them."""
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {part:.3f}" for key, part in value.items() if isinstance(part, float))
+    return ", ".join(map(str, value)) if isinstance(value, list) else value
 
 
 ROWS = (
@@ -64,6 +70,25 @@ ROWS = (
         "{evaluation_return:.2f} (95 %: {evaluation_return_low:.2f} to {evaluation_return_high:.2f})",
     ),
     Row("evaluation episodes", "{evaluation_episodes:,}"),
+    Row("games", "{games}"),
+    Row("human-normalised", "{games_human_normalised}"),
+    Row("no reference scores", "{games_without_reference}"),
+    Row(
+        "human-normalised",
+        "{human_normalised:.3f} (95 %: {human_normalised_low:.3f} to {human_normalised_high:.3f})",
+    ),
+    Row(
+        "  IQM over runs",
+        "{human_normalised_iqm:.3f} (95 %: {human_normalised_iqm_low:.3f} to {human_normalised_iqm_high:.3f})",
+    ),
+    Row(
+        "  mean",
+        "{human_normalised_mean:.3f} (95 %: {human_normalised_mean_low:.3f} to {human_normalised_mean_high:.3f})",
+    ),
+    Row(
+        "  median",
+        "{human_normalised_median:.3f} (95 %: {human_normalised_median_low:.3f} to {human_normalised_median_high:.3f})",
+    ),
     Row("updates of each run", "{checkpoint_updates}"),
     Row("updates", "{updates:,}"),
     Row("model versions", "{model_versions:,}"),

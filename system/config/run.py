@@ -42,10 +42,13 @@ class OfflineConfig(OfflineGamesConfig):
 
 
 class EvaluationConfig(Settings):
-    """How good the policy is: greedy, by the averaged weights."""
+    """How good the policy is: by the averaged weights."""
 
     every_share: float = Field(0.1, gt=0, le=1, description="share of the budget between two evaluations")
     episodes: int = Field(20, ge=1, description="episodes in one; Wordle plays each word of a set once instead")
+    epsilon: float = Field(
+        0.0, ge=0, le=1, description="probability of a random action; 0 plays greedily, Atari's custom is 0.001"
+    )
     filter_games: int = Field(200, ge=1, description="Wordle: games of each word by perfect filtering, to compare with")
 
 

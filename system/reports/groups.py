@@ -43,7 +43,7 @@ class Group:
     def task(self) -> str:
         """What its runs play, in a word."""
         kind = str(self.environment.get("kind", "unknown"))
-        return str(self.environment.get("id", kind.capitalize()))
+        return str(self.environment.get("id", self.environment.get("game", kind.capitalize())))
 
     @property
     def done(self) -> list[RunData]:

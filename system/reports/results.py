@@ -199,17 +199,22 @@ def _wordle_table(results: Sequence[Result]) -> Table:
 
 def _plain_table(results: Sequence[Result]) -> Table:
     rows = []
+    normalised = any(number(result.summary or {}, "human_normalised") is not None for result in results)
     for result in results:
         summary = result.summary or {}
         episodes = number(summary, "evaluation_episodes")
         cells = (
             result.group.label,
             interval(summary, "evaluation_return", 2),
+            *([interval(summary, "human_normalised", 3)] if normalised else []),
             NOTHING if episodes is None else f"{episodes:,.0f}",
         )
         rows.append(Row(cells, _seeds(result, "evaluation_return", 2), result.group.style % STYLES))
-    notes = ("Greedy episodes by the averaged weights; the interval is a bootstrap over episodes.",)
-    return Table(results[0].group.task, ("player", "return", "episodes"), tuple(rows), (*notes, *_notes(results)))
+    columns = ("player", "return", *(["human-normalised"] if normalised else []), "episodes")
+    notes = ["Episodes by the averaged weights; the interval is a bootstrap over episodes."]
+    if normalised:
+        notes.append("Human-normalised: 0 is a random player's mean return, 1 a human tester's.")
+    return Table(results[0].group.task, columns, tuple(rows), (*notes, *_notes(results)))
 
 
 def _seeds(result: Result, name: str, digits: int) -> str:

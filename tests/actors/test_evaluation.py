@@ -5,7 +5,7 @@ import pytest
 
 from isogon.actors.evaluation import play_episodes
 from isogon.actors.rollout import Rollout
-from isogon.learners.learner import GREEDY
+from isogon.learners.learner import GREEDY, Exploration
 from isogon.learners.randomness import stream
 
 from .toys import Corridor, Shift
@@ -46,6 +46,19 @@ def test_scores_are_those_of_the_same_games_in_a_rollout(act_on_all: bool) -> No
         returns[slot] = np.diff(totals, prepend=0).tolist()
     expected = [returns[episode % envs][episode // envs] for episode in range(episodes)]
     np.testing.assert_allclose(scores["return"], expected, rtol=1e-6)
+
+
+def test_it_strays_as_it_is_told_and_otherwise_not_at_all() -> None:
+    def returns(epsilon: float) -> np.ndarray:
+        exploration = Exploration(epsilon=epsilon)
+        # One state, in which Shift plays 0 and a drawn action is 1.5 on the average.
+        environment = Corridor(50, lengths=(1,) * 50)
+        return play_episodes(environment, Shift().act, 2000, stream(0, "e"), exploration=exploration)["return"]
+
+    assert returns(0.0).max() < 1
+    strayed = (returns(0.4) >= 1).mean()
+    # Three of four drawn actions are not 0; four standard deviations.
+    assert strayed == pytest.approx(0.3, abs=4 * (0.3 * 0.7 / 2000) ** 0.5)
 
 
 def test_it_wants_an_episode() -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from isogon.actors.work import PolicyState
 from isogon.actors.worker import Worker, WorkerSpec
-from isogon.learners.learner import GREEDY
+from isogon.learners.learner import GREEDY, Exploration
 from isogon.schedulers.events import Assign, Token, WorkKind
 
 from .toys import ACTIONS, Corridor, Shift, corridor_spec, weights
@@ -30,6 +30,12 @@ def test_an_evaluation_is_greedy_and_leaves_the_rollouts_alone() -> None:
     following = plain.run(piece(2), weights(1)).payload
     for name, array in interrupted.run(piece(2), weights(1)).payload.items():
         np.testing.assert_array_equal(array, following[name], err_msg=name)
+
+
+def test_an_evaluation_strays_as_its_spec_says() -> None:
+    straying = replace(SPEC, evaluation_exploration=Exploration(epsilon=0.5))
+    greedy, strayed = (Worker(0, spec).run(piece(1, 40, "evaluate"), weights(1)) for spec in (SPEC, straying))
+    assert (greedy.payload["return"] != strayed.payload["return"]).mean() > 0.5
 
 
 def test_what_is_played_hangs_on_the_seed_the_worker_and_the_work_alone() -> None:

@@ -14,6 +14,7 @@ from isogon.actors.environments.wordle.entropy_search import entropy_search_retu
 from isogon.actors.environments.wordle.players import FilteringPlayer
 from isogon.learners.learner import Exploration
 from isogon.learners.randomness import stream
+from isogon.system.builder import build_spec, build_worker_spec
 from isogon.system.config.files import load_config
 from isogon.system.config.run import RunConfig
 from isogon.system.evaluation import check_poolable, mean_interval, play_evaluation, summarise
@@ -123,3 +124,27 @@ def test_the_comparison_is_made_word_by_word(config: RunConfig) -> None:
     assert summary["seen_solved"] == pytest.approx(float((np.arange(len(split.train)) % 4 != 0).mean()))
     assert summary["seen_return"] == pytest.approx(float(seen.mean()))
     assert summary["validation_return"] == pytest.approx(float(seen[:4].mean()) + 0.5)
+
+
+def test_epsilon_of_the_config_holds_in_the_run_and_at_its_end() -> None:
+    config = load_config("cartpole", ["evaluation.epsilon=0.25", "evaluation.episodes=3"])
+    told = []
+
+    class Listener(MemorylessFilter):
+        def __init__(self) -> None:
+            pass
+
+        def act(
+            self,
+            observation: Mapping[str, np.ndarray],
+            legal: np.ndarray | None,
+            exploration: Exploration,
+            generator: np.random.Generator,
+        ) -> np.ndarray:
+            told.append(exploration)
+            return np.zeros(len(observation["observation"]), np.int64)
+
+    assert len(play_evaluation(config, Listener())["never_seen"]["return"]) == 3
+    assert set(told) == {Exploration(epsilon=0.25)}
+    assert build_worker_spec(config, build_spec(config)).evaluation_exploration == Exploration(epsilon=0.25)
+    assert load_config("cartpole").evaluation.epsilon == 0

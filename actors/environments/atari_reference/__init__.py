@@ -1,0 +1,1 @@
+"""What a random player and a human tester score in Atari games; see NOTICE."""
