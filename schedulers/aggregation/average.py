@@ -23,9 +23,11 @@ processor's cache, and enough that reading from memory gets up to speed."""
 _HELD = 4
 """Updates that are added up at once."""
 
-Change: TypeAlias = Callable[[slice], np.ndarray]
-"""Of the change of a flat tensor, the numbers of a slice, in float64. The array is for one's own use, until the next
-call."""
+Reader: TypeAlias = Callable[[slice], np.ndarray]
+"""Gives the numbers of a slice of a flat tensor, in float64. The array is for one's own use, until the next call."""
+
+Change: TypeAlias = Callable[[], Reader]
+"""The change of a tensor: a new reader of it at each call, for as many threads as like to read it at once."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,7 @@ class Combined:
     """What a commit's updates come to.
 
     Attributes:
-        changes: by name, of each ``mean`` tensor: the change of the model, to be asked for slice by slice.
+        changes: by name, of each ``mean`` tensor: the change of the model, to be read slice by slice.
         values: by name, of each other tensor: its next value, in float64 or in the model's integer dtype.
     """
 
@@ -144,16 +146,20 @@ def check_count(count: int, average: Average) -> None:
         )
 
 
-def blocks(size: int, length: int = BLOCK) -> Iterator[slice]:
-    """Slices that cover ``size`` numbers."""
-    for start in range(0, size, length):
-        yield slice(start, min(start + length, size))
+def blocks(size: int, length: int = BLOCK, *, start: int = 0) -> Iterator[slice]:
+    """Slices that cover the numbers from ``start`` to ``size``."""
+    for first in range(start, size, length):
+        yield slice(first, min(first + length, size))
 
 
 def whole(change: np.ndarray) -> Change:
     """A change that is there as one array in float64."""
     flat = change.reshape(-1)
-    return lambda block: flat[block].copy()
+
+    def numbers(block: slice) -> np.ndarray:
+        return flat[block].copy()
+
+    return lambda: numbers
 
 
 class _Sums:
@@ -175,23 +181,27 @@ class _Sums:
         if name in self._totals:
             parts.insert(0, (self._totals[name], 1.0))
         (first, first_weight), *others = parts
-        sums, products = np.empty((2, min(BLOCK, first.size)))
 
-        def numbers(block: slice) -> np.ndarray:
-            into, product = (row[: block.stop - block.start] for row in (sums, products))
-            # Conversion apart from multiplication takes numpy less time than both in one call.
-            np.copyto(into, first[block])
-            into *= first_weight
-            for flat, weight in others:
-                np.copyto(product, flat[block])
-                product *= weight
-                into += product
-            return into
+        def reader() -> Reader:
+            sums, products = np.empty((2, min(BLOCK, first.size)))
 
-        return numbers
+            def numbers(block: slice) -> np.ndarray:
+                into, product = (row[: block.stop - block.start] for row in (sums, products))
+                # Conversion apart from multiplication takes numpy less time than both in one call.
+                np.copyto(into, first[block])
+                into *= first_weight
+                for flat, weight in others:
+                    np.copyto(product, flat[block])
+                    product *= weight
+                    into += product
+                return into
+
+            return numbers
+
+        return reader
 
     def _total_of(self, name: str) -> np.ndarray:
-        change = self.change_of(name)
+        change = self.change_of(name)()
         total = self._totals[name] if name in self._totals else np.empty(self._held[0][0][name].size)
         for block in blocks(total.size):
             total[block] = change(block)

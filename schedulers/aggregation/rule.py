@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any, Protocol
+import math
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 
 from .average import BLOCK, Average, Change, blocks
 from .optimisers import ServerOptimiser
 from .tensors import AverageKind, Tensors, check_kinds
+
+Side: TypeAlias = Callable[[Callable[[slice], None], Iterable[slice]], Iterable[None]]
+"""`map`, or what calls the function for several slices at once, such as an executor's ``map``."""
 
 
 class ServerRule(Protocol):
@@ -64,11 +68,22 @@ class AveragedStep:
     Args:
         average: combines a commit's updates.
         optimiser: makes the step.
+        parts: in how many a large tensor is worked on. The numbers do not hang on it.
+        side_by_side: works on parts; `map` does one after another.
+
+    Raises:
+        ValueError: ``parts`` is less than 1.
     """
 
-    def __init__(self, average: Average, optimiser: ServerOptimiser) -> None:
+    def __init__(
+        self, average: Average, optimiser: ServerOptimiser, *, parts: int = 1, side_by_side: Side = map
+    ) -> None:
+        if parts < 1:
+            raise ValueError(f"parts is {parts}: it must be at least 1")
         self.average = average
         self.optimiser = optimiser
+        self._parts = parts
+        self._side_by_side = side_by_side
         self._slots: dict[str, dict[str, np.ndarray]] = {}
 
     @property
@@ -110,18 +125,26 @@ class AveragedStep:
         new_slots = {slot: np.empty(old.shape, stored) for slot in slots}
         flat_old, flat_new = old.reshape(-1), new.reshape(-1)
         flat_slots = {slot: (array.reshape(-1), new_slots[slot].reshape(-1)) for slot, array in slots.items()}
-        wide = np.empty(min(BLOCK, old.size))
-        for block in blocks(old.size):
-            step, after = self.optimiser.step(
-                change(block), {slot: before[block] for slot, (before, _) in flat_slots.items()}
-            )
-            moved = wide[: block.stop - block.start]
-            np.copyto(moved, flat_old[block])
-            moved += step
-            np.copyto(flat_new[block], moved, casting="same_kind")
-            _check_finite(name, flat_new[block])
-            for slot, (_, into) in flat_slots.items():
-                into[block] = after[slot]
+
+        def move(part: slice) -> None:
+            numbers, wide = change(), np.empty(min(BLOCK, part.stop - part.start))
+            # Threads have error states of their own.
+            with np.errstate(over="ignore", invalid="ignore"):
+                for block in blocks(part.stop, start=part.start):
+                    step, after = self.optimiser.step(
+                        numbers(block), {slot: before[block] for slot, (before, _) in flat_slots.items()}
+                    )
+                    moved = wide[: block.stop - block.start]
+                    np.copyto(moved, flat_old[block])
+                    moved += step
+                    np.copyto(flat_new[block], moved, casting="same_kind")
+                    _check_finite(name, flat_new[block])
+                    for slot, (_, into) in flat_slots.items():
+                        into[block] = after[slot]
+
+        parts = list(blocks(old.size, max(BLOCK, math.ceil(old.size / self._parts))))
+        # All are waited for, and the first error is raised.
+        list((self._side_by_side if len(parts) > 1 else map)(move, parts))
         return new, new_slots
 
     def _slots_of(self, name: str, old: np.ndarray) -> Mapping[str, np.ndarray]:

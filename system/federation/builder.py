@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from ...schedulers.aggregation import AveragedStep, ServerRule
 from ...schedulers.clients import Silence
 from ...schedulers.events import ReplayableScheduler
 from ..config.files import ConfigError
+from ..machine import usable_cores
 from .config import CustomTaskConfig, FederationConfig
 from .custom_strategy import build_custom_strategy
 from .custom_task import CustomTask
@@ -29,6 +31,9 @@ from .server_rules import build_average, build_optimiser
 from .spool import DiskSpool, MemorySpool, Spool
 from .strategies import CustomStrategyConfig, FedProxConfig, build_strategy
 from .value_task import ValueTask
+
+_MOST_COMMIT_THREADS = 4
+"""More would wait for the memory: sums read each number once."""
 
 
 def build_task(config: FederationConfig) -> FederatedTask:
@@ -62,7 +67,13 @@ def build_scheduler(config: FederationConfig, attempt: int) -> ReplayableSchedul
 
 def build_rule(config: FederationConfig) -> ServerRule:
     """What the server makes of a commit."""
-    return AveragedStep(build_average(config.server.average), build_optimiser(config.strategy.optimiser))
+    threads = min(_MOST_COMMIT_THREADS, usable_cores())
+    return AveragedStep(
+        build_average(config.server.average),
+        build_optimiser(config.strategy.optimiser),
+        parts=threads,
+        side_by_side=ThreadPoolExecutor(threads, thread_name_prefix="commit").map,
+    )
 
 
 def build_spool(config: FederationConfig, task: FederatedTask, folder: Path, say: Callable[[str], None]) -> Spool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -22,6 +23,7 @@ from isogon.schedulers.aggregation import (
     WeightedSum,
     check_update,
 )
+from isogon.schedulers.aggregation.average import BLOCK
 
 KINDS: dict[str, AverageKind] = {
     "w": "mean",
@@ -226,6 +228,24 @@ def test_a_negative_variance_is_refused() -> None:
 def test_kinds_are_checked(kinds: dict[str, AverageKind], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         fed_avg().apply({"w": np.zeros(2)}, [], kinds)
+
+
+@pytest.mark.parametrize("parts", [1, 2, 3])
+def test_the_numbers_do_not_hang_on_how_many_threads_work_on_them(parts: int) -> None:
+    rng = np.random.default_rng(3)
+    model, *updates = ({"w": rng.normal(size=2 * BLOCK + 17).astype(np.float32)} for _ in range(7))
+    weighted = [(update, 0.1) for update in updates]
+    with ThreadPoolExecutor(parts) as threads:
+        rule = AveragedStep(WeightedSum(), Momentum(), parts=parts, side_by_side=threads.map)
+        alone = AveragedStep(WeightedSum(), Momentum())
+        for _ in range(2):
+            expected = alone.apply(model, weighted, {"w": "mean"})
+            new = rule.apply(model, weighted, {"w": "mean"})
+            assert bits(new) == bits(expected)
+            assert bits(rule.state_dict()["slots"]["w"]) == bits(alone.state_dict()["slots"]["w"])
+        model["w"][-1] = np.inf
+        with pytest.raises(ValueError, match="the next model would not be finite in 'w'"):
+            rule.apply(model, weighted, {"w": "mean"})
 
 
 def test_a_commit_of_nothing_is_refused() -> None:

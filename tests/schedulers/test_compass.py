@@ -271,6 +271,15 @@ def test_a_group_is_armed_again_only_where_nobody_came(told: bool) -> None:
     assert len(applied(scheduler.handle(answer(slow, 401.0)))) == 2
 
 
+def test_a_group_that_is_armed_again_waits_as_long_as_before() -> None:
+    """From 200 s to 344 s, and, where nobody came, to 488 s."""
+    scheduler, fast, _ = two_in_a_group(rearm=True)
+    assert applied(scheduler.handle(Tick(345.0))) == []
+    scheduler.handle(answer(fast, 400.0))
+    assert applied(scheduler.handle(Tick(488.0))) == []
+    assert applied(scheduler.handle(Tick(488.1))) == [fast.token]
+
+
 def test_at_the_latest_time_a_client_is_on_time() -> None:
     scheduler, fast, slow = two_in_a_group()
     scheduler.handle(answer(fast, 319.0))
