@@ -53,10 +53,21 @@ def check_update(update: Tensors, model: Tensors, kinds: Mapping[str, AverageKin
     check_layout(update, model)
     variances = variances_with_means(kinds)
     for name, array in update.items():
-        if array.dtype.kind == "f" and not np.isfinite(array).all():
+        if array.dtype.kind == "f" and not all_finite(array):
             raise ValueError(f"update has a NaN or an infinity in {name!r}: the training diverged")
         if name in variances and (array < 0).any():
             raise ValueError(f"update has {array.min()} in {name!r}: a variance must be at least 0")
+
+
+def all_finite(array: np.ndarray) -> bool:
+    """Whether there is neither a NaN nor an infinity among floating numbers.
+
+    The sum of squares is finite only then, and takes one pass over memory and nothing beside it; it overflows where
+    numbers are very large.
+    """
+    flat = array.reshape(-1)
+    with np.errstate(over="ignore", invalid="ignore"):
+        return bool(np.isfinite(np.dot(flat, flat)) or np.isfinite(flat).all())
 
 
 def check_layout(update: Tensors, model: Tensors) -> None:

@@ -40,7 +40,9 @@ KINDS: dict[str, AverageKind] = {
 def random_tensors(seed: int) -> dict[str, np.ndarray]:
     rng = np.random.default_rng(seed)
     return {
-        "w": np.asarray(rng.normal(size=(40_000, 2)).astype(np.float32).T),  # not contiguous, and more than a block
+        "w": np.asarray(
+            rng.normal(size=(BLOCK // 2 + 9, 2)).astype(np.float32).T
+        ),  # not contiguous, and more than a block
         "half": rng.normal(size=(3, 4)).astype(np.float16)[:, ::2],
         "scalar": np.array(rng.normal()),
         "empty": np.zeros((0, 3), np.float32),
@@ -209,6 +211,15 @@ def test_unfit_updates_are_refused_by_name(update: dict[str, np.ndarray], messag
     model = {"w": np.zeros(2), "v": np.ones(1)}
     with pytest.raises(ValueError, match=message):
         check_update(update, model, {"w": "mean", "v": "statistic"})
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_the_largest_numbers_are_finite(dtype: type[np.floating]) -> None:
+    largest = np.finfo(dtype).max
+    model = {"w": np.zeros(3, dtype)}
+    check_update({"w": np.array([largest, -largest, 1], dtype)}, model, {"w": "mean"})
+    with pytest.raises(ValueError, match="a NaN or an infinity in 'w'"):
+        check_update({"w": np.array([largest, -largest, -np.inf], dtype)}, model, {"w": "mean"})
 
 
 def test_a_negative_variance_is_refused() -> None:
