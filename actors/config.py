@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import re
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 
 from ..learners.schedules import Schedule
 from ..learners.settings import Settings, may_change_on_resume
@@ -34,7 +35,17 @@ class ActorsConfig(Settings):
     )
     workers: int = may_change_on_resume(1, ge=1, description="number of workers")
     envs_per_worker: int = Field(16, ge=1, description="environments in a worker's vector, stepped together")
-    steps_per_assignment: int = Field(256, ge=1, description="environment steps a worker is asked for at a time")
+    split: Literal["equal", "compass"] = may_change_on_resume(
+        "equal",
+        description="equal: the same steps for every worker; compass: unequal workers get unequal amounts, so that "
+        "their rollouts arrive together and none is old",
+    )
+    steps_per_assignment: int = Field(
+        256, ge=1, description="environment steps a worker is asked for at a time; with compass the fastest one at most"
+    )
+    least_steps_per_assignment: int | None = Field(
+        None, ge=1, description="with compass, of the slowest worker; None: an eighth of the fastest one's"
+    )
     assignments_in_flight: int = Field(
         1, ge=1, le=8, description="pieces of work a worker has in hand at most; 2 hides the way there and back"
     )
@@ -53,4 +64,23 @@ class ActorsConfig(Settings):
         description="labels of the nodes of a cluster where actors may play, as in {zone: left}: each a value, !value, "
         "in(one, other) or !in(one, other); {} is any node",
     )
+    slowed: tuple[Annotated[float, Field(ge=1)], ...] = may_change_on_resume(
+        (), description="emulates slow machines: how many times longer each worker takes, the last ones as they are"
+    )
     max_restarts: int = Field(10, ge=0, description="times that one lost worker is replaced")
+
+    @model_validator(mode="after")
+    def _check(self) -> ActorsConfig:
+        if self.q_min > self.steps_per_assignment:
+            raise ValueError(
+                f"least_steps_per_assignment is {self.q_min} and steps_per_assignment {self.steps_per_assignment}: "
+                "the slowest worker cannot be asked for more than the fastest"
+            )
+        if len(self.slowed) > self.workers:
+            raise ValueError(f"slowed names {len(self.slowed)} workers and there are {self.workers}: leave some out")
+        return self
+
+    @property
+    def q_min(self) -> int:
+        """Least steps in a piece of work that compass gives."""
+        return self.least_steps_per_assignment or math.ceil(self.steps_per_assignment / 8)

@@ -25,6 +25,8 @@ from ..learners.randomness import stream, torch_generator
 from ..learners.replay.intake import RolloutIntake
 from ..learners.replay.uniform import UniformReplay
 from ..learners.values.returns import ReturnBounds
+from ..schedulers import CompassSplit, EqualSplit
+from ..schedulers.rollouts import RolloutScheduler
 from .config.run import RunConfig
 
 
@@ -123,6 +125,21 @@ def build_worker_spec(config: RunConfig, spec: EnvironmentSpec) -> WorkerSpec:
         seed=config.seed,
         record_legal=needs_legal(config, spec),
         evaluation_exploration=Exploration(epsilon=config.evaluation.epsilon),
+        slowed=config.actors.slowed,
+    )
+
+
+def build_scheduler(config: RunConfig, attempt: int) -> RolloutScheduler:
+    """Who plays how much."""
+    actors = config.actors
+    if actors.split == "equal":
+        return EqualSplit(attempt, actors.steps_per_assignment, actors.assignments_in_flight)
+    return CompassSplit(
+        attempt,
+        actors.q_min,
+        actors.steps_per_assignment,
+        quantum=min(actors.envs_per_worker, actors.steps_per_assignment),
+        in_flight=actors.assignments_in_flight,
     )
 
 

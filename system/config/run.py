@@ -169,6 +169,7 @@ class RunConfig(Settings):
             "budget.seconds": (self.budget.seconds, None),
             "checkpoints.every_seconds": (self.checkpoints.every_seconds, None),
             "replay.keep_in_checkpoint": (self.replay.keep_in_checkpoint, True),
+            "actors.split": (self.actors.split, "equal"),
             "actors.updates_per_step set": (self.actors.updates_per_step is not None, True),
         }
         for name, (value, needed) in wanted.items():

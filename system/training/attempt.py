@@ -14,8 +14,15 @@ from ...learners.encodings.spec import EnvironmentSpec
 from ...learners.learner import Policy, UpdateFailed
 from ...learners.values.config import ValueConfig
 from ...learners.values.presets import support_of
-from ...schedulers.equal_split import EqualSplit
-from ..builder import build_learner, build_pool, build_replay, build_spec, evaluation_episodes, needs_legal
+from ..builder import (
+    build_learner,
+    build_pool,
+    build_replay,
+    build_scheduler,
+    build_spec,
+    evaluation_episodes,
+    needs_legal,
+)
 from ..callbacks import Callback
 from ..config.files import ConfigError
 from ..config.run import RunConfig
@@ -162,9 +169,7 @@ class TrainingAttempt:
         sink = RolloutSink(spec, replay, config.replay.return_steps, config.replay.discount, observe)
         pool = build_pool(config, spec, self._clock.seconds)
         stack.callback(pool.close)
-        scheduler = EqualSplit(
-            self.attempt.number, config.actors.steps_per_assignment, config.actors.assignments_in_flight
-        )
+        scheduler = build_scheduler(config, self.attempt.number)
         recorder = MetricsRecorder(config.name, _build_exporter(config))
         stack.callback(recorder.close)
         rank = Rank(
