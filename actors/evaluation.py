@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..learners.encodings.history import History
 from ..learners.learner import GREEDY, Exploration
 from .environments.contract import VectorEnvironment
 from .rollout import Act, choose_actions
@@ -52,13 +53,15 @@ def play_episodes(
     returns = np.zeros(envs)
     lengths = np.zeros(envs, np.int64)
     ended = np.zeros(envs, bool)
-    observation = environment.reset(generator)
+    history = History(environment.spec, envs)
+    seen = history.add(environment.reset(generator), np.ones(envs, bool))
     while (playing := played < to_play).any():
         live = playing & ~ended
-        action = choose_actions(act, environment, observation, live, exploration, generator, act_on_all=act_on_all)
+        action = choose_actions(act, environment, seen, live, exploration, generator, act_on_all=act_on_all)
         step = environment.step(action)
         returns += step.reward
         lengths += live
+        seen = history.add(step.observation, ended)
         # Every environment that ended resets with the next step, whether its episodes still count or not.
         ended = step.terminated | step.truncated
         finished = ended & live
@@ -68,5 +71,4 @@ def play_episodes(
         played += finished
         returns[finished] = 0
         lengths[finished] = 0
-        observation = step.observation
     return scores

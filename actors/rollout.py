@@ -13,6 +13,7 @@ from typing import TypeAlias
 
 import numpy as np
 
+from ..learners.encodings.history import History
 from ..learners.learner import GREEDY, Exploration
 from .columns import Columns
 from .environments.contract import Observation, Step, VectorEnvironment
@@ -95,7 +96,9 @@ class Rollout:
         self._environment = environment
         self._act_on_all = act_on_all
         self._record_legal = record_legal
+        self._history = History(environment.spec, envs)
         self._observation = environment.reset(stream)
+        self._seen = self._history.add(self._observation, np.ones(envs, bool))
         self._ended = np.zeros(envs, bool)
         self._episode = first_episode + np.arange(envs, dtype=np.int64)
         self._next_episode = first_episode + envs
@@ -132,7 +135,7 @@ class Rollout:
             live = ~self._ended
             started = time.perf_counter()
             action = choose_actions(
-                act, self._environment, self._observation, live, exploration, generator, act_on_all=self._act_on_all
+                act, self._environment, self._seen, live, exploration, generator, act_on_all=self._act_on_all
             )
             acting = time.perf_counter() - started
             step = self._environment.step(action)
@@ -184,6 +187,7 @@ class Rollout:
         self._return[ended] = 0
         self._length[ended] = 0
         self._observation = step.observation
+        self._seen = self._history.add(step.observation, begun)
         self._ended = ended
 
 

@@ -1,9 +1,17 @@
-"""From a config to an environment. Gymnasium is imported only where it is played."""
+"""From a config to an environment. Gymnasium and emulators are imported only where they are played."""
 
 from __future__ import annotations
 
 from ...learners.encodings.spec import EnvironmentSpec
-from .config import CustomEnvironmentConfig, EnvironmentConfig, GymnasiumConfig, Purpose, WordleConfig
+from .config import (
+    AtariConfig,
+    CustomEnvironmentConfig,
+    EnvironmentConfig,
+    GymnasiumConfig,
+    MinAtarConfig,
+    Purpose,
+    WordleConfig,
+)
 from .contract import VectorEnvironment
 from .wordle import WordleEnvironment, build_vocabulary, load_words, split_words, wordle_spec
 
@@ -25,6 +33,14 @@ def build_environment(config: EnvironmentConfig, purpose: Purpose, num_envs: int
             from .gymnasium_vector import GymnasiumEnvironment
 
             return GymnasiumEnvironment(config.id, config.kwargs, num_envs, max_episode_steps=config.max_episode_steps)
+        case AtariConfig():
+            from .atari import AtariEnvironment
+
+            return AtariEnvironment(config, num_envs)
+        case MinAtarConfig():
+            from .minatar import MinAtarEnvironment
+
+            return MinAtarEnvironment(config, num_envs)
         case CustomEnvironmentConfig():
             from .custom import build_custom
 
@@ -43,6 +59,14 @@ def environment_spec(config: EnvironmentConfig) -> EnvironmentSpec:
             from .gymnasium_vector import gymnasium_spec
 
             return gymnasium_spec(config.id, config.kwargs)
+        case AtariConfig():
+            from .atari import atari_spec
+
+            return atari_spec(config)
+        case MinAtarConfig():
+            from .minatar import minatar_spec
+
+            return minatar_spec(config)
         case CustomEnvironmentConfig():
             from .custom import custom_spec
 

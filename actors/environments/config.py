@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import Field
@@ -39,6 +40,38 @@ class GymnasiumConfig(Settings):
     )
 
 
+class AtariConfig(Settings):
+    """An Atari game, by the protocol of Machado et al. 2018."""
+
+    kind: Literal["atari"] = "atari"
+    game: str = Field(description="as in pong or ms_pacman")
+    sticky_actions: float = Field(0.25, ge=0, lt=1, description="probability that the last action is repeated instead")
+    full_action_space: bool = Field(False, description="all 18 actions, as clients with several games need them")
+    frame_skip: int = Field(4, ge=1, description="frames for which an action is held: one step")
+    max_episode_frames: int = Field(108_000, ge=1, description="after which an episode is cut off: 30 minutes of play")
+    noop_max: int = Field(0, ge=0, description="an episode begins after up to so many steps without an action")
+    episodic_life: bool = Field(False, description="a lost life ends an episode")
+    fire_reset: bool = Field(False, description="press fire at an episode's beginning where the game waits for it")
+    threads: int = Field(1, ge=1, description="that emulate a worker's environments")
+
+
+class MinAtarConfig(Settings):
+    """A game of MinAtar: Atari on a 10 x 10 board."""
+
+    kind: Literal["minatar"] = "minatar"
+    game: Literal["asterix", "breakout", "freeway", "seaquest", "space_invaders"] = Field(description="which game")
+    sticky_actions: float = Field(0.1, ge=0, lt=1, description="probability that the last action is repeated instead")
+    full_action_space: bool = Field(False, description="all 6 actions, as clients with several games need them")
+    difficulty_ramping: bool = Field(True, description="the game gets harder as it goes on")
+    channels: int | None = Field(
+        None,
+        ge=1,
+        description="of an observation, filled up with zeros, as clients with several games need them: 10 are enough "
+        "for every game; None: the game's own",
+    )
+    max_episode_steps: int = Field(5_000, ge=1, description="after which an episode is cut off")
+
+
 class CustomEnvironmentConfig(PluginConfig):
     """An environment of one's own: a gymnasium.Env, or a vectorised one."""
 
@@ -49,5 +82,16 @@ class CustomEnvironmentConfig(PluginConfig):
 
 
 EnvironmentConfig: TypeAlias = Annotated[
-    WordleConfig | GymnasiumConfig | CustomEnvironmentConfig, Field(discriminator="kind")
+    WordleConfig | GymnasiumConfig | AtariConfig | MinAtarConfig | CustomEnvironmentConfig, Field(discriminator="kind")
 ]
+
+
+def varied(base: EnvironmentConfig, own: Mapping[str, Any]) -> EnvironmentConfig:
+    """An environment of the same kind with settings of its own: of a game its fields, of others their ``kwargs``.
+
+    Raises:
+        ValueError: there is no such field, or it may not have this value.
+    """
+    if isinstance(base, GymnasiumConfig | CustomEnvironmentConfig):
+        return base.model_copy(update={"kwargs": {**base.kwargs, **own}})
+    return type(base).model_validate({**base.model_dump(), **own})

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
-from .config import EnvironmentConfig, GymnasiumConfig, WordleConfig
+from .config import AtariConfig, EnvironmentConfig, GymnasiumConfig, MinAtarConfig, WordleConfig
 from .wordle import MAX_GUESSES
 
 
@@ -32,4 +33,8 @@ def episode_limit(config: EnvironmentConfig) -> EpisodeLimit:
             return EpisodeLimit(
                 gymnasium_episode_steps(config.id, config.kwargs, config.max_episode_steps), cuts_off=True
             )
+        case AtariConfig():
+            return EpisodeLimit(math.ceil(config.max_episode_frames / config.frame_skip), cuts_off=True)
+        case MinAtarConfig():
+            return EpisodeLimit(config.max_episode_steps, cuts_off=True)
     return EpisodeLimit(None, cuts_off=True)

@@ -49,13 +49,13 @@ class WordleSilos(Settings):
 
 
 class EnvironmentSilos(Settings):
-    """Gymnasium's environments and own ones: each client plays with arguments of its own."""
+    """All other environments: each client plays with arguments, or a game, of its own."""
 
     kind: Literal["environment"] = "environment"
     kwargs: tuple[dict[str, Any], ...] = Field(
         min_length=1,
         description="one a client, laid over environment.kwargs, as in [{length: 0.25}, {length: 1.0}] for "
-        "isogon/CartPole-v1",
+        "isogon/CartPole-v1; for Atari and MinAtar over the environment's own fields, as in [{game: pong}, {game: qbert}]",
     )
     episodes: int = Field(20, ge=1, description="of each client's environment, in one evaluation by the server")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, ClassVar, Literal, TypeAlias
 
 from pydantic import Field
 
@@ -46,6 +46,38 @@ class LetterUntiedConfig(WordNetworkConfig):
     kind: Literal["letter_untied"] = "letter_untied"
 
 
+class PictureNetworkConfig(Settings):
+    """Reads pictures."""
+
+    kind: str
+    hidden: int = Field(512, ge=1, description="units of the ReLU layer behind the convolutions")
+    grey_levels: ClassVar[bool] = True
+    """Whether a picture's numbers are levels from 0 to 255, rather than 0 and 1."""
+
+
+class NatureConfig(PictureNetworkConfig):
+    """The network of DQN (Mnih et al. 2015): three convolutions."""
+
+    kind: Literal["nature"] = "nature"
+
+
+class ImpalaConfig(PictureNetworkConfig):
+    """The residual network of IMPALA (Espeholt et al. 2018): six blocks of two convolutions."""
+
+    kind: Literal["impala"] = "impala"
+    hidden: int = Field(256, ge=1, description="units of the ReLU layer behind the convolutions")
+    width: int = Field(1, ge=1, description="times 16, 32 and 32 channels")
+
+
+class MinAtarNetworkConfig(PictureNetworkConfig):
+    """The network of MinAtar (Young and Tian 2019): one convolution over a board of zeros and ones."""
+
+    kind: Literal["minatar"] = "minatar"
+    hidden: int = Field(128, ge=1, description="units of the ReLU layer behind the convolution")
+    channels: int = Field(16, ge=1, description="of the convolution")
+    grey_levels: ClassVar[bool] = False
+
+
 class CustomNetworkConfig(PluginConfig):
     """A network of one's own: an nn.Module, constructed with (spec, **kwargs), with an attribute ``features``."""
 
@@ -53,6 +85,13 @@ class CustomNetworkConfig(PluginConfig):
 
 
 NetworkConfig: TypeAlias = Annotated[
-    MLPConfig | LetterTiedConfig | LetterBeliefConfig | LetterUntiedConfig | CustomNetworkConfig,
+    MLPConfig
+    | NatureConfig
+    | ImpalaConfig
+    | MinAtarNetworkConfig
+    | LetterTiedConfig
+    | LetterBeliefConfig
+    | LetterUntiedConfig
+    | CustomNetworkConfig,
     Field(discriminator="kind"),
 ]

@@ -10,6 +10,7 @@ from ..encodings.custom import CheckedEncoding, zeros
 from ..encodings.spec import EnvironmentSpec
 from ..plugins import Plugin
 from .config import CustomNetworkConfig
+from .convolutional import PictureTorso
 from .mlp import MLPTorso
 
 
@@ -66,7 +67,7 @@ class CustomTorso(nn.Module):
 class EncodedTorso(nn.Module):
     """A torso behind an encoding."""
 
-    def __init__(self, encoding: CheckedEncoding, torso: MLPTorso | CustomTorso) -> None:
+    def __init__(self, encoding: CheckedEncoding, torso: MLPTorso | PictureTorso | CustomTorso) -> None:
         super().__init__()
         self.observations_repeat = torso.observations_repeat
         self.features = torso.features

@@ -25,15 +25,22 @@ from .config import (
     LetterUntiedConfig,
     MLPConfig,
     NetworkConfig,
+    PictureNetworkConfig,
     WordNetworkConfig,
 )
+from .convolutional import PictureTorso
 from .custom import CustomTorso, EncodedTorso
 from .letter_belief import BeliefScorer, LetterBeliefTorso
 from .letter_tied import LetterTiedTorso, WordScorer
 from .letter_untied import LetterUntiedTorso
 from .mlp import MLPTorso
 
-Torso: TypeAlias = LetterTiedTorso | LetterBeliefTorso | LetterUntiedTorso | MLPTorso | CustomTorso | EncodedTorso
+Torso: TypeAlias = (
+    LetterTiedTorso | LetterBeliefTorso | LetterUntiedTorso | MLPTorso | PictureTorso | CustomTorso | EncodedTorso
+)
+
+PlainNetworkConfig: TypeAlias = MLPConfig | PictureNetworkConfig | CustomNetworkConfig
+PlainTorso: TypeAlias = MLPTorso | PictureTorso | CustomTorso
 
 
 class ValueModule(nn.Module):
@@ -136,28 +143,28 @@ def build_value_module(
                 LetterBeliefTorso(network, words, generator, training_actions),
                 BeliefScorer(network, words, generator),
             )
-        case MLPConfig() | CustomNetworkConfig():
+        case MLPConfig() | PictureNetworkConfig() | CustomNetworkConfig():
             torso, scorer = _build_torso(network, spec, generator, encoding), None
     head = build_head(value, torso.features, spec.num_actions, scorer=scorer, generator=generator)
     return ValueModule(torso, head, spec.num_actions)
 
 
 def _build_torso(
-    network: MLPConfig | CustomNetworkConfig,
+    network: PlainNetworkConfig,
     spec: EnvironmentSpec,
     generator: torch.Generator,
     encoding: EncodingConfig | None,
-) -> MLPTorso | CustomTorso | EncodedTorso:
+) -> PlainTorso | EncodedTorso:
     if encoding is not None:
         checked = CheckedEncoding(encoding, spec)
         return EncodedTorso(checked, _plain_torso(network, checked.spec, generator))
     return _plain_torso(network, spec, generator)
 
 
-def _plain_torso(
-    network: MLPConfig | CustomNetworkConfig, spec: EnvironmentSpec, generator: torch.Generator
-) -> MLPTorso | CustomTorso:
+def _plain_torso(network: PlainNetworkConfig, spec: EnvironmentSpec, generator: torch.Generator) -> PlainTorso:
     match network:
+        case PictureNetworkConfig():
+            return PictureTorso(network, spec, generator)
         case MLPConfig():
             return MLPTorso(network, spec, generator)
         case CustomNetworkConfig():

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from ...actors.environments.build import build_environment
-from ...actors.environments.config import CustomEnvironmentConfig, GymnasiumConfig, WordleConfig
+from ...actors.environments.config import EnvironmentConfig, WordleConfig, varied
 from ...actors.environments.contract import VectorEnvironment
 from ...actors.environments.wordle import WordleEnvironment, build_vocabulary, wordle_spec
 from ...actors.evaluation import play_episodes
@@ -150,11 +150,9 @@ class ValueTask:
             **parts,
         )
 
-    def _environments(self, silos: EnvironmentSilos) -> list[GymnasiumConfig | CustomEnvironmentConfig]:
+    def _environments(self, silos: EnvironmentSilos) -> list[EnvironmentConfig]:
         """The clients' environments, in their order."""
-        base = self._config.environment
-        assert not isinstance(base, WordleConfig)
-        return [base.model_copy(update={"kwargs": {**base.kwargs, **own}}) for own in silos.kwargs]
+        return [varied(self._config.environment, own) for own in silos.kwargs]
 
     def _by_environment(self, silos: EnvironmentSilos, role: str) -> dict[str, float]:
         figures: dict[str, float] = {}
