@@ -55,7 +55,7 @@ class EnvironmentSilos(Settings):
     kwargs: tuple[dict[str, Any], ...] = Field(
         min_length=1,
         description="one a client, laid over environment.kwargs, as in [{length: 0.25}, {length: 1.0}] for "
-        "isogon/CartPole-v1; for Atari and MinAtar over the environment's own fields, as in [{game: pong}, {game: qbert}]",
+        "isogon/CartPole-v1; for Atari and MinAtar over the environment's fields, as in [{game: pong}, {game: qbert}]",
     )
     episodes: int = Field(20, ge=1, description="of each client's environment, in one evaluation by the server")
 
