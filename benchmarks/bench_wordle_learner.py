@@ -11,8 +11,8 @@ import torch
 from harness import Benchmark, Competitor, main
 
 from isogon.learners.randomness import stream
+from isogon.learners.replay.replay import Replay
 from isogon.learners.replay.transitions import TransitionAssembler
-from isogon.learners.replay.uniform import UniformReplay
 from isogon.system.builder import build_learner, build_spec
 from isogon.system.config import load_config
 from isogon.system.training.offline_games import record_offline_games
@@ -30,7 +30,7 @@ def build() -> Benchmark:
 
     def update(merge_equal: bool) -> Callable[[], object]:
         learner = build_learner(config, build_spec(config))
-        replay = UniformReplay(config.replay.capacity, batch, stream(0, "benchmark"), merge_equal=merge_equal)
+        replay = Replay(config.replay.capacity, batch, stream(0, "benchmark"), merge_equal=merge_equal)
         replay.insert(transitions)
         return lambda: learner.update(replay.next_batch(), progress=0.5)
 

@@ -12,7 +12,7 @@ from .encodings.spec import EnvironmentSpec
 from .learner import Exploration
 from .networks.config import NetworkConfig
 from .networks.value_module import ValueModule, build_value_module, check_fit
-from .replay.uniform import distinct_rows
+from .replay.replay import distinct_rows
 from .values.config import ValueConfig
 
 

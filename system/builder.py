@@ -22,11 +22,13 @@ from ..learners.networks.value_module import build_value_module
 from ..learners.policy import build_policy
 from ..learners.q_learning import QLearner
 from ..learners.randomness import stream, torch_generator
+from ..learners.replay.frames import FrameStore
 from ..learners.replay.intake import RolloutIntake
-from ..learners.replay.uniform import UniformReplay
+from ..learners.replay.replay import Replay
 from ..learners.values.returns import ReturnBounds
 from ..schedulers import CompassSplit, EqualSplit
 from ..schedulers.rollouts import RolloutScheduler
+from .config.files import ConfigError
 from .config.run import RunConfig
 
 
@@ -85,14 +87,50 @@ def return_bounds(config: RunConfig) -> ReturnBounds:
     return ReturnBounds(config.replay.discount, None if bootstrapped else limit.steps)
 
 
-def build_replay(config: RunConfig) -> UniformReplay:
-    """An empty replay."""
-    return UniformReplay(
-        config.replay.capacity,
-        config.replay.batch_size,
+def build_replay(config: RunConfig, spec: EnvironmentSpec, players: int = 1) -> Replay:
+    """An empty replay.
+
+    Args:
+        config: the run's.
+        spec: of the environment. With a history its frames are kept apart, each once.
+        players: workers whose rollouts it takes in.
+    """
+    replay = config.replay
+    frames, in_hand = None, 0
+    if spec.history > 1 and replay.returns == "monte_carlo":
+        raise ConfigError(
+            f"replay.returns is monte_carlo, and of {spec.name} {spec.history} frames are seen together, which are "
+            "kept no longer than an n-step return needs them: set replay.returns=n_step"
+        )
+    if spec.history > 1:
+        in_hand = _frames_in_hand(config, spec, players)
+        frames = FrameStore(frames_kept(config, spec, players), spec)
+    return Replay(
+        replay.capacity,
+        replay.batch_size,
         stream(config.seed, "replay"),
-        merge_equal=config.replay.returns == "monte_carlo" and isinstance(config.network, WordNetworkConfig),
+        merge_equal=replay.returns == "monte_carlo" and isinstance(config.network, WordNetworkConfig),
+        frames=frames,
+        frames_in_hand=in_hand,
+        priority_exponent=replay.priority_exponent if replay.sampling == "prioritised" else None,
+        importance_exponent=replay.importance_exponent,
     )
+
+
+def frames_kept(config: RunConfig, spec: EnvironmentSpec, players: int) -> int:
+    """Frames for a full replay: one a transition, those at episodes' ends, and what players may have in hand."""
+    return config.replay.capacity + config.replay.capacity // 64 + _frames_in_hand(config, spec, players)
+
+
+def _frames_in_hand(config: RunConfig, spec: EnvironmentSpec, players: int) -> int:
+    """What all players may add between a transition's oldest frame and the transition."""
+    actors, steps = config.actors, config.replay.return_steps or 0
+    # A rollout is whole vector steps, and one row more at its beginning.
+    rollout = actors.steps_per_assignment + 2 * actors.envs_per_worker
+    # The player's own window and return, and two rollouts of everybody while it plays its own.
+    return (spec.history + steps) * actors.envs_per_worker * players + 2 * (
+        1 + actors.assignments_in_flight
+    ) * players * rollout
 
 
 def evaluation_episodes(config: RunConfig) -> int:
@@ -107,10 +145,16 @@ def needs_legal(config: RunConfig, spec: EnvironmentSpec) -> bool:
 
 
 def build_intake(
-    config: RunConfig, replay: UniformReplay, observe_episode: Callable[[np.ndarray, bool], None] | None = None
+    config: RunConfig, replay: Replay, observe_episode: Callable[[np.ndarray, bool], None] | None = None
 ) -> RolloutIntake:
     """What makes transitions of one player's rollouts and puts them into a replay."""
-    return RolloutIntake(replay, config.replay.return_steps, config.replay.discount, observe_episode)
+    return RolloutIntake(
+        replay,
+        config.replay.return_steps,
+        config.replay.discount,
+        observe_episode,
+        clip_rewards=config.replay.clip_rewards,
+    )
 
 
 def build_worker_spec(config: RunConfig, spec: EnvironmentSpec) -> WorkerSpec:

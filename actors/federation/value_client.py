@@ -13,7 +13,7 @@ from ...learners.proximal import proximal_penalty
 from ...learners.q_learning import QLearner
 from ...learners.randomness import stream
 from ...learners.replay.intake import RolloutIntake
-from ...learners.replay.uniform import UniformReplay
+from ...learners.replay.replay import Replay
 from ..columns import Columns
 from ..environments.contract import VectorEnvironment
 from ..evaluation import play_episodes
@@ -55,7 +55,7 @@ class ValueClient:
         config: ValueClientConfig,
         *,
         learner: QLearner,
-        replay: UniformReplay,
+        replay: Replay,
         intake: RolloutIntake,
         environment: VectorEnvironment,
         test_environment: VectorEnvironment,
@@ -109,9 +109,10 @@ class ValueClient:
             self._owed += self._config.env_steps_per_update
             while self._owed >= self._config.steps_per_rollout:
                 self._owed -= self._play(work, tally)
-            update = self._learner.update(
-                self._replay.next_batch(), self._progress(), rate_scale=work.rate_scale, penalty=penalty
-            )
+            progress = self._progress()
+            batch = self._replay.next_batch(progress)
+            update = self._learner.update(batch, progress, rate_scale=work.rate_scale, penalty=penalty)
+            self._replay.update_priorities(batch["index"], update.td_error)
             tally.updated(update)
             work.after_step()
         tensors = {name: part.cpu().numpy().copy() for name, (part, _) in self._learner.shared().items()}

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "rows.h"
+#include "sum_tree.h"
 
 static rows_block *block_of_this_machine = rows_block_portable;
 static const char *instruction_set = "portable";
@@ -272,6 +273,31 @@ static PyObject *use_streaming_above(PyObject *self, PyObject *bytes) {
     return PyLong_FromLongLong(before);
 }
 
+/* set_masses(nodes, leaves, index, mass, count), find_masses(nodes, leaves, place, index out, count): addresses and sizes,
+ * see sum_tree.h. Both take microseconds for a batch. */
+static PyObject *set_masses(PyObject *self, PyObject *const *a, Py_ssize_t n) {
+    (void)self;
+    if (n != 5) return PyErr_Format(PyExc_TypeError, "set_masses takes 5 arguments, not %zd", n);
+    double *nodes = pointer(a[0]);
+    int64_t leaves = PyLong_AsLongLong(a[1]), count = PyLong_AsLongLong(a[4]);
+    const int64_t *index = pointer(a[2]);
+    const double *mass = pointer(a[3]);
+    if (PyErr_Occurred()) return NULL;
+    sum_tree_set(nodes, leaves, index, mass, count);
+    Py_RETURN_NONE;
+}
+
+static PyObject *find_masses(PyObject *self, PyObject *const *a, Py_ssize_t n) {
+    (void)self;
+    if (n != 5) return PyErr_Format(PyExc_TypeError, "find_masses takes 5 arguments, not %zd", n);
+    const double *nodes = pointer(a[0]), *place = pointer(a[2]);
+    int64_t leaves = PyLong_AsLongLong(a[1]), count = PyLong_AsLongLong(a[4]);
+    int64_t *index = pointer(a[3]);
+    if (PyErr_Occurred()) return NULL;
+    sum_tree_find(nodes, leaves, place, index, count);
+    Py_RETURN_NONE;
+}
+
 static PyMethodDef methods[] = {
     {"plan", plan, METH_VARARGS, "What is to be known of scalar targets, for `forward`; the profile must outlive it."},
     {"forward", (PyCFunction)(void (*)(void))forward, METH_FASTCALL, "Losses, gradients and stats of rows."},
@@ -281,11 +307,13 @@ static PyMethodDef methods[] = {
      "Bins from which on rows are gone through twice: for tests and benchmarks. Gives the former number."},
     {"use_streaming_above", use_streaming_above, METH_O,
      "Bytes above which stores bypass the caches: for tests and benchmarks. Gives the former number."},
+    {"set_masses", (PyCFunction)(void (*)(void))set_masses, METH_FASTCALL, "Set leaves of a sum-tree."},
+    {"find_masses", (PyCFunction)(void (*)(void))find_masses, METH_FASTCALL, "Find leaves of a sum-tree by their mass."},
     {NULL, NULL, 0, NULL},
 };
 
 static struct PyModuleDef definition = {
-    PyModuleDef_HEAD_INIT, "_native", "Fused row kernels in C.", -1, methods, NULL, NULL, NULL, NULL,
+    PyModuleDef_HEAD_INIT, "_native", "Fused row kernels and a sum-tree in C.", -1, methods, NULL, NULL, NULL, NULL,
 };
 
 PyMODINIT_FUNC PyInit__native(void) {

@@ -2,7 +2,7 @@
 
 from .config import ReplayConfig
 from .intake import RolloutIntake
+from .replay import Replay
 from .transitions import Returns, TransitionAssembler, n_step_returns
-from .uniform import UniformReplay
 
-__all__ = ["ReplayConfig", "Returns", "RolloutIntake", "TransitionAssembler", "UniformReplay", "n_step_returns"]
+__all__ = ["Replay", "ReplayConfig", "Returns", "RolloutIntake", "TransitionAssembler", "n_step_returns"]

@@ -6,11 +6,12 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
+from ..schedules import Schedule
 from ..settings import Settings, may_change_on_resume
 
 
 class ReplayConfig(Settings):
-    """A ring of transitions, sampled uniformly."""
+    """A ring of transitions, sampled uniformly or by priority."""
 
     capacity: int = Field(100_000, ge=1, description="transitions kept; the oldest go first")
     batch_size: int = Field(128, ge=1, description="transitions in a batch")
@@ -20,6 +21,18 @@ class ReplayConfig(Settings):
     )
     n_step: int = Field(1, ge=1, description="rewards summed before bootstrapping (n_step only)")
     discount: float = Field(0.99, ge=0, le=1, description="of one step")
+    clip_rewards: bool = Field(
+        False,
+        description="learn from rewards clipped to [-1, 1], as is the custom for Atari; returns are shown unclipped",
+    )
+    sampling: Literal["uniform", "prioritised"] = Field(
+        "uniform", description="prioritised: in proportion to the last TD error (Schaul et al. 2016)"
+    )
+    priority_exponent: float = Field(0.5, ge=0, description="of the TD error (prioritised only); 0 is uniform")
+    importance_exponent: Schedule = Field(
+        Schedule(kind="linear", start=0.4, end=1.0),
+        description="how much a sample's weight makes up for its priority, over the run (prioritised only)",
+    )
     keep_in_checkpoint: bool = may_change_on_resume(
         False, description="store the ring in checkpoints; otherwise it is refilled after a resume"
     )

@@ -138,7 +138,7 @@ class ValueTask:
     def _client(
         self, config: RunConfig, spec: EnvironmentSpec, *, trained: np.ndarray | None = None, **parts: Any
     ) -> ValueClient:
-        replay = build_replay(config)
+        replay = build_replay(config, spec)
         return ValueClient(
             self._config.client,
             learner=build_learner(config, spec, trained),

@@ -67,9 +67,10 @@ def _learning(config: RunConfig) -> Callable[[], int]:
     assert offline is not None
     few = offline.model_copy(update={"steps": _GAMES_STEPS})
     games = record_offline_games(environment, few, config.seed, record_legal=False)
-    replay = build_replay(config)
+    spec = build_spec(config)
+    replay = build_replay(config, spec)
     replay.insert(TransitionAssembler(None, config.replay.discount).add(games, continues=False))
-    learner = build_learner(config, build_spec(config))
+    learner = build_learner(config, spec)
 
     def update() -> int:
         learner.update(replay.next_batch(), progress=_PROGRESS)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from ...actors.columns import Columns
@@ -15,6 +16,7 @@ from ...learners.learner import Policy, UpdateFailed
 from ...learners.values.config import ValueConfig
 from ...learners.values.presets import support_of
 from ..builder import (
+    build_intake,
     build_learner,
     build_pool,
     build_replay,
@@ -34,6 +36,7 @@ from ..runs.checkpoints import Checkpoint, CheckpointInvalid, CheckpointRef
 from ..runs.directory import RunDirectory
 from .clock import RunClock
 from .first_games import clipping_advice, find_range
+from .memory import check_memory
 from .monitor import RunMonitor
 from .offline_games import record_offline_games
 from .rank import Rank
@@ -164,9 +167,10 @@ class TrainingAttempt:
         self, spec: EnvironmentSpec, checkpoint: Checkpoint | None, stack: ExitStack, games: Columns | None
     ) -> Rank:
         config = self.config
-        learner, replay = build_learner(config, spec), build_replay(config)
+        check_memory(config, spec, config.actors.workers)
+        learner, replay = build_learner(config, spec), build_replay(config, spec, config.actors.workers)
         observe = learner.observe_episode if config.value.normalise_returns else None
-        sink = RolloutSink(spec, replay, config.replay.return_steps, config.replay.discount, observe)
+        sink = RolloutSink(spec, partial(build_intake, config, replay, observe))
         pool = build_pool(config, spec, self._clock.seconds)
         stack.callback(pool.close)
         scheduler = build_scheduler(config, self.attempt.number)

@@ -16,7 +16,7 @@ from typing import Any
 from ...actors.pools.contract import PoolExhausted
 from ...actors.work import PolicyState
 from ...learners.learner import Exploration, Learner, Policy
-from ...learners.replay.uniform import UniformReplay
+from ...learners.replay.replay import Replay
 from ..callbacks import Progress
 from ..config.run import RunConfig
 from ..coordinate import Coordinator
@@ -84,7 +84,7 @@ class Rank:
         config: RunConfig,
         *,
         learner: Learner,
-        replay: UniformReplay,
+        replay: Replay,
         sink: RolloutSink,
         coordinator: Coordinator,
         monitor: RunMonitor,
@@ -240,7 +240,7 @@ class Rank:
 
     def _update(self, share: float) -> None:
         with self.monitor.timed("sampling"):
-            batch = self._replay.next_batch()
+            batch = self._replay.next_batch(share)
         with self.monitor.timed("learning"):
             stats = self._learner.update(batch, share)
         if "index" in batch and stats.td_error.shape == batch["index"].shape:

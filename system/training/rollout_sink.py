@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
 
 import numpy as np
 
@@ -11,7 +10,6 @@ from ...actors.columns import Columns, check_columns
 from ...actors.work import Scores, WorkResult
 from ...learners.encodings.spec import EnvironmentSpec
 from ...learners.replay.intake import RolloutIntake
-from ...learners.replay.uniform import UniformReplay
 from ...schedulers.events import Arrived
 
 
@@ -20,10 +18,7 @@ class RolloutSink:
 
     Args:
         spec: of the environment that is played.
-        replay: where transitions go.
-        n_step: steps of return, None for whole episodes.
-        discount: of one step.
-        observe_episode: is given the rewards of each episode that has ended, and whether it terminated.
+        make_intake: of a player: what makes transitions of its rollouts and puts them into the replay.
 
     Attributes:
         env_steps: valid steps committed.
@@ -34,14 +29,10 @@ class RolloutSink:
     def __init__(
         self,
         spec: EnvironmentSpec,
-        replay: UniformReplay,
-        n_step: int | None,
-        discount: float,
-        observe_episode: Callable[[np.ndarray, bool], None] | None = None,
+        make_intake: Callable[[], RolloutIntake],
     ) -> None:
         self._spec = spec
-        self._replay = replay
-        self._make_intake = partial(RolloutIntake, replay, n_step, discount, observe_episode)
+        self._make_intake = make_intake
         self._intakes: dict[str, RolloutIntake] = {}
         self._follows: dict[str, tuple[int, int]] = {}
         self.env_steps = 0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pytest
 
@@ -9,7 +11,7 @@ from isogon.actors.columns import Columns
 from isogon.actors.work import WorkResult
 from isogon.learners.encodings.spec import ArraySpec, EnvironmentSpec
 from isogon.learners.randomness import stream
-from isogon.learners.replay.uniform import UniformReplay
+from isogon.learners.replay import Replay, RolloutIntake
 from isogon.schedulers.events import Arrived, Token
 from isogon.system.training.rollout_sink import RolloutSink
 
@@ -40,20 +42,25 @@ def result(
 
 
 @pytest.fixture
-def sink() -> RolloutSink:
-    return RolloutSink(SPEC, UniformReplay(100, 4, stream(0, "replay")), None, 1.0)
+def replay() -> Replay:
+    return Replay(100, 4, stream(0, "replay"))
 
 
-def replayed(sink: RolloutSink) -> list[float]:
-    transitions = sink._replay.state_dict()["transitions"]
+@pytest.fixture
+def sink(replay: Replay) -> RolloutSink:
+    return RolloutSink(SPEC, partial(RolloutIntake, replay, None, 1.0))
+
+
+def replayed(replay: Replay) -> list[float]:
+    transitions = replay.state_dict()["transitions"]
     return sorted(transitions["reward_t"].tolist()) if transitions else []
 
 
-def test_an_episode_over_two_results_is_whole(sink: RolloutSink) -> None:
+def test_an_episode_over_two_results_is_whole(sink: RolloutSink, replay: Replay) -> None:
     sink.commit([(result(0, 0, 0), 1.0)])
-    assert replayed(sink) == []
+    assert replayed(replay) == []
     sink.commit([(result(1, 2, 0, ends=True), 1.0)])
-    assert replayed(sink) == [1.0, 2.0, 3.0, 4.0]
+    assert replayed(replay) == [1.0, 2.0, 3.0, 4.0]
     assert sink.env_steps == 4
     assert sink.take_finished() == (1, 4.0, 4.0)
     assert sink.take_finished() == (0, 0.0, 0.0)
@@ -62,22 +69,24 @@ def test_an_episode_over_two_results_is_whole(sink: RolloutSink) -> None:
 @pytest.mark.parametrize(
     ("first_step", "stream_begin"), [(4, 0), (0, 1), (2, 1)], ids=["a lost piece", "a new worker", "both"]
 )
-def test_what_does_not_follow_on_is_not_joined(sink: RolloutSink, first_step: int, stream_begin: int) -> None:
+def test_what_does_not_follow_on_is_not_joined(
+    sink: RolloutSink, replay: Replay, first_step: int, stream_begin: int
+) -> None:
     sink.commit([(result(0, 0, 0), 1.0)])
     sink.commit([(result(2, first_step, stream_begin, ends=True), 1.0)])
-    assert replayed(sink) == [1.0, 2.0]
+    assert replayed(replay) == [1.0, 2.0]
 
 
-def test_workers_are_kept_apart(sink: RolloutSink) -> None:
+def test_workers_are_kept_apart(sink: RolloutSink, replay: Replay) -> None:
     sink.commit([(result(0, 0, 0), 1.0), (result(1, 2, 0, ends=True, worker="env-1"), 1.0)])
-    assert replayed(sink) == [1.0, 2.0]
+    assert replayed(replay) == [1.0, 2.0]
 
 
-def test_unfinished_episodes_are_forgotten_on_request(sink: RolloutSink) -> None:
+def test_unfinished_episodes_are_forgotten_on_request(sink: RolloutSink, replay: Replay) -> None:
     sink.commit([(result(0, 0, 0), 1.0)])
     sink.forget_unfinished()
     sink.commit([(result(1, 2, 0, ends=True), 1.0)])
-    assert replayed(sink) == [1.0, 2.0]
+    assert replayed(replay) == [1.0, 2.0]
 
 
 def test_a_broken_rollout_is_refused(sink: RolloutSink) -> None:
@@ -92,8 +101,8 @@ def test_a_broken_rollout_is_refused(sink: RolloutSink) -> None:
         sink.admit(WorkResult(token, "evaluate", 1, 1, 1, scores, 0.1), ARRIVED)
 
 
-def test_recorded_games_count_as_no_steps(sink: RolloutSink) -> None:
+def test_recorded_games_count_as_no_steps(sink: RolloutSink, replay: Replay) -> None:
     payload = result(0, 0, 0, ends=True).payload
     sink.insert_recorded(payload)
-    assert replayed(sink) == [1.0, 2.0]
+    assert replayed(replay) == [1.0, 2.0]
     assert sink.env_steps == 0

@@ -10,21 +10,19 @@ from hypothesis import strategies as st
 
 from isogon.learners.batch import Batch, Source
 from isogon.learners.randomness import stream
-from isogon.learners.replay import UniformReplay
-from isogon.learners.replay.uniform import distinct_rows
+from isogon.learners.replay import Replay
+from isogon.learners.replay.replay import distinct_rows
 
 from .source_suite import SourceSuite, assert_equal_batches, transitions
 
 CAPACITY = 50
 
 
-def replay(
-    capacity: int = CAPACITY, batch_size: int = 16, *, seed: int = 0, merge_equal: bool = False
-) -> UniformReplay:
-    return UniformReplay(capacity, batch_size, stream(seed, "replay"), merge_equal=merge_equal)
+def replay(capacity: int = CAPACITY, batch_size: int = 16, *, seed: int = 0, merge_equal: bool = False) -> Replay:
+    return Replay(capacity, batch_size, stream(seed, "replay"), merge_equal=merge_equal)
 
 
-def held(ring: UniformReplay) -> list[float]:
+def held(ring: Replay) -> list[float]:
     """The rewards in the ring, which tell transitions apart, oldest first."""
     kept = ring.state_dict()["transitions"]
     return [float(reward) for reward in kept["reward_t"]] if kept else []
@@ -39,7 +37,7 @@ class TestTransitions(SourceSuite):
 
     def fill(self, source: Source, part: int) -> None:
         # 30, then over the end of the ring, then more than it holds.
-        ring = cast(UniformReplay, source)
+        ring = cast(Replay, source)
         ring.insert(transitions([30, 37, 120, 7][part], part, bootstrapped=self.bootstrapped))
 
 
@@ -51,7 +49,7 @@ class TestMergedPairs(TestMonteCarlo):
     merge_equal = True
 
     def test_pairs_are_the_unmerged_transitions(self) -> None:
-        merged = cast(UniformReplay, self.filled(1, 2))
+        merged = cast(Replay, self.filled(1, 2))
         plain = replay(seed=1)
         for part in range(2):
             self.fill(plain, part)
@@ -106,18 +104,24 @@ def test_a_ring_of_another_capacity_takes_the_newest(before: int, after: int, co
     assert held(other) == (held(ring)[-after:] + part["reward_t"].tolist())[-after:]
 
 
-def test_index_is_where_a_sample_lies() -> None:
+@pytest.mark.parametrize("counts", [[30], [30, 37], [50, 50, 1]])
+def test_index_is_a_samples_number_in_the_order_of_insertion(counts: list[int]) -> None:
     ring = replay(CAPACITY, 200)
-    ring.insert(transitions(30, 0, bootstrapped=False))
+    rewards: list[float] = []
+    for seed, count in enumerate(counts):
+        part = transitions(count, seed, bootstrapped=False)
+        ring.insert(part)
+        rewards += part["reward_t"].tolist()
     batch = ring.next_batch()
-    rewards = torch.tensor(held(ring))
-    assert torch.equal(rewards[batch["index"]], batch["reward_t"])
+    assert torch.equal(torch.tensor(rewards)[batch["index"]], batch["reward_t"])
+    assert ring.sampled == 200
 
 
 def test_samples_are_uniform() -> None:
     ring = replay(20, 20_000)
     ring.insert(transitions(33, 0, bootstrapped=False))
-    counts = torch.bincount(ring.next_batch()["index"], minlength=20)
+    # The last twenty of 33 are there.
+    counts = torch.bincount(ring.next_batch()["index"] - 13, minlength=20)
     # Pearson's statistic with 19 degrees of freedom lies below 43.8 with probability 0.999; the seed is fixed.
     assert float(((counts - 1000) ** 2 / 1000).sum()) < 43.8
 
