@@ -63,11 +63,11 @@ class MinAtarConfig(Settings):
     sticky_actions: float = Field(0.1, ge=0, lt=1, description="probability that the last action is repeated instead")
     full_action_space: bool = Field(False, description="all 6 actions, as clients with several games need them")
     difficulty_ramping: bool = Field(True, description="the game gets harder as it goes on")
-    channels: int | None = Field(
+    planes: int | None = Field(
         None,
         ge=1,
-        description="of an observation, filled up with zeros, as clients with several games need them: 10 are enough "
-        "for every game; None: the game's own",
+        description="of an observation, one a kind of thing; more than the game has are empty, as clients with several "
+        "games need them: 10 are enough for every game; None: the game's own",
     )
     max_episode_steps: int = Field(5_000, ge=1, description="after which an episode is cut off")
 

@@ -25,7 +25,7 @@ class MinAtarEnvironment:
         num_envs: N.
 
     Raises:
-        ValueError: MinAtar is not installed, or the game has more channels than the config.
+        ValueError: MinAtar is not installed, or the game has more planes than the config.
     """
 
     def __init__(self, config: MinAtarConfig, num_envs: int) -> None:
@@ -111,12 +111,10 @@ def minatar_spec(config: MinAtarConfig) -> EnvironmentSpec:
 
 def _spec(config: MinAtarConfig, game: Any) -> EnvironmentSpec:
     height, width, own = game.state_shape()
-    channels = config.channels or own
-    if channels < own:
-        raise ValueError(
-            f"environment.channels is {channels}, and {config.game} has {own}: 10 are enough for every game"
-        )
-    observation = {FIELD: ArraySpec((channels, height, width), "uint8")}
+    planes = config.planes or own
+    if planes < own:
+        raise ValueError(f"environment.planes is {planes}, and {config.game} has {own}: 10 are enough for every game")
+    observation = {FIELD: ArraySpec((planes, height, width), "uint8")}
     return EnvironmentSpec(f"minatar {config.game}", observation, len(_actions(config, game)))
 
 

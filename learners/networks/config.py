@@ -74,7 +74,7 @@ class MinAtarNetworkConfig(PictureNetworkConfig):
 
     kind: Literal["minatar"] = "minatar"
     hidden: int = Field(128, ge=1, description="units of the ReLU layer behind the convolution")
-    channels: int = Field(16, ge=1, description="of the convolution")
+    filters: int = Field(16, ge=1, description="channels of the convolution")
     grey_levels: ClassVar[bool] = False
 
 

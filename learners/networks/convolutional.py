@@ -99,7 +99,7 @@ def _convolutions(config: PictureNetworkConfig, channels: int) -> nn.Sequential:
                 ]
             return nn.Sequential(*layers, nn.ReLU())
         case MinAtarNetworkConfig():
-            return nn.Sequential(nn.Conv2d(channels, config.channels, 3), nn.ReLU())
+            return nn.Sequential(nn.Conv2d(channels, config.filters, 3), nn.ReLU())
     raise AssertionError(f"network {config.kind}")
 
 

@@ -92,11 +92,11 @@ def test_an_unknown_game_is_refused() -> None:
         MinAtarConfig(game="pong")
 
 
-def test_games_with_other_channels_look_alike_when_they_are_filled_up() -> None:
-    narrow, wide = (MinAtarEnvironment(MinAtarConfig(game="asterix", channels=channels), 2) for channels in (None, 10))
+def test_games_with_other_planes_look_alike_when_they_are_filled_up() -> None:
+    narrow, wide = (MinAtarEnvironment(MinAtarConfig(game="asterix", planes=planes), 2) for planes in (None, 10))
     assert wide.spec.observation["observation"].shape == (10, 10, 10)
     own, filled = (each.reset(stream(0, "environment"))["observation"] for each in (narrow, wide))
     np.testing.assert_array_equal(filled[:, :4], own)
     assert not filled[:, 4:].any()
-    with pytest.raises(ValueError, match=r"environment.channels is 4, and seaquest has 10"):
-        environment_spec(MinAtarConfig(game="seaquest", channels=4))
+    with pytest.raises(ValueError, match=r"environment.planes is 4, and seaquest has 10"):
+        environment_spec(MinAtarConfig(game="seaquest", planes=4))

@@ -10,6 +10,8 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from isogon.actors.environments import AtariConfig, MinAtarConfig
+from isogon.learners.networks.config import ImpalaConfig, MinAtarNetworkConfig, MLPConfig, NatureConfig
 from isogon.system.config.files import (
     ConfigError,
     ResumeRefused,
@@ -174,7 +176,7 @@ def test_presets_have_a_title() -> None:
         (CARTPOLE.replace("kind: gymnasium, ", ""), "environment.kind is missing in "),
         (
             CARTPOLE.replace("kind: gymnasium", "kind: gymnasum"),
-            "expected one of wordle, gymnasium, custom; did you mean gymna",
+            "expected one of wordle, gymnasium, atari, minatar, custom; did you mean gymna",
         ),
         (CARTPOLE + "network: {kind: mlp, channels: 3}\n", "it belongs to network.kind letter_tied"),
         (CARTPOLE + "offline: {steps: 3}\n", "there is a data policy for Wordle only"),
@@ -333,6 +335,12 @@ def test_a_typo_of_a_key_suggests_it(tmp_path_factory: pytest.TempPathFactory, d
     wordle = (section == "network" and name in ("channels", "dense_channels")) or section == "environment"
     path.write_text(WORDLE if wordle else CARTPOLE, encoding="utf-8")
     kinds = ["environment.kind=gymnasium", "environment.id=x"] if name in ("kwargs", "max_episode_steps") else []
+    for games, game in ((AtariConfig, "pong"), (MinAtarConfig, "asterix")):
+        if section == "environment" and name in games.model_fields and name != "kind" and not kinds:
+            kinds = [f"environment.kind={games.model_fields['kind'].default}", f"environment.game={game}"]
+    for network in (NatureConfig, ImpalaConfig, MinAtarNetworkConfig):
+        if section == "network" and name in network.model_fields.keys() - MLPConfig.model_fields.keys():
+            kinds = [f"network.kind={network.model_fields['kind'].default}"]
     if name == "class" or section == "encoding" or (section, name) == ("network", "kwargs"):
         kinds = [f"{section}.class=a:B", *([f"{section}.kind=custom"] if section != "encoding" else [])]
     switch_on = ["environment.kind=wordle"] if section == "offline" else []
