@@ -53,6 +53,12 @@ class ActorsConfig(Settings):
         None, gt=0, description="updates for each environment step; without it players and learner run freely"
     )
     publish_every_updates: int = Field(10, ge=1, description="updates between two versions of the weights")
+    max_versions_behind: int | None = Field(
+        None,
+        ge=1,
+        description="versions published at most while a piece of play is in hand: publishing waits for the slowest "
+        "worker then; None: as many as come",
+    )
     epsilon: Schedule = Field(Schedule(start=0.02), description="probability of a random action, over the run")
     temperature: Schedule = Field(
         Schedule(start=0.0),

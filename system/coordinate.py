@@ -220,6 +220,10 @@ class Coordinator:
         """Pieces of this kind that have not ended: somebody does them, or their result waits."""
         return self._kinds_open[kind]
 
+    def oldest_version(self, kind: WorkKind) -> int | None:
+        """The oldest version that work in hand of this kind is done with; None where none is in hand."""
+        return min((assign.version for assign in self._open.values() if assign.kind == kind), default=None)
+
     @property
     def wakes_at(self) -> float | None:
         """Run seconds when the scheduler is woken if nothing happens before; None where it waits for events alone."""

@@ -28,7 +28,7 @@ class Replay:
 
     Attributes:
         inserted: transitions inserted so far.
-        sampled: samples given so far, by this object.
+        sampled: samples given so far.
     """
 
     def __init__(
@@ -150,6 +150,7 @@ class Replay:
         order = self._order()
         state = {
             "inserted": self.inserted,
+            "sampled": self.sampled,
             "next_slot": self._next_slot,
             "stream": stream_state(self._generator),
             "transitions": {name: part[order] for name, part in self._ring.items()},
@@ -177,7 +178,7 @@ class Replay:
             # The same transitions in the same slots, where they fit: sampling goes on exactly as it would have.
             self._next_slot = (state["next_slot"] - count) % self.capacity
             self.insert(transitions)
-        self.inserted = state["inserted"]
+        self.inserted, self.sampled = state["inserted"], state["sampled"]
         self._generator = restore_stream(state["stream"])
         if self._priorities is not None and "priorities" in state:
             self._priorities.load_state_dict(state["priorities"], self._order())

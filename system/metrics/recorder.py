@@ -76,6 +76,10 @@ TARGETS_CLIPPED_RATIO = Metric(
 
 REPLAY_SIZE = Metric("isogon_replay_size_transitions", "gauge", "transitions", "Transitions held for sampling")
 
+SAMPLES_PER_INSERT = Metric(
+    "isogon_replay_samples_per_insert", "gauge", "1", "Samples given for each transition inserted, in the whole run"
+)
+
 WORKERS = Metric("isogon_pool_workers", "gauge", "workers", "Workers that are up")
 WORKER_RESTARTS = Metric(
     "isogon_pool_worker_restarts_total", "counter", "restarts", "Workers that were lost and replaced"
@@ -92,6 +96,16 @@ RESULTS_LATE = Metric(
 POLICY_VERSION = Metric("isogon_policy_version", "gauge", "1", "Newest published version of the weights")
 POLICY_STALENESS = Metric(
     "isogon_policy_staleness_versions", "gauge", "versions", "Versions between the newest and the one that last acted"
+)
+
+ROLLOUT_AGE_MEAN = Metric(
+    "isogon_rollout_age_mean_versions",
+    "gauge",
+    "versions",
+    "Versions published while a step was on its way to the learner, mean over the steps since the last report",
+)
+ROLLOUT_AGE_MAX = Metric(
+    "isogon_rollout_age_max_versions", "gauge", "versions", "The same, the oldest step since the last report"
 )
 
 RESULTS_REFUSED = Metric(

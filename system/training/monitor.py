@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -12,8 +12,9 @@ import numpy as np
 
 from ...actors.work import Scores
 from ...learners.learner import UpdateStats
+from ...learners.replay import Replay
 from ..callbacks import Callback, Progress
-from ..coordinate import Figures
+from ..coordinate import Committed, Figures
 from ..metrics import recorder as m
 from ..metrics.recorder import MetricsRecorder
 
@@ -51,6 +52,8 @@ class RunMonitor:
         self._clipping_told = False
         self._targets = np.zeros(2)
         self._targets_reported = np.zeros(2)
+        self._ages = np.zeros(2)
+        self._oldest = 0
 
     @contextmanager
     def timed(self, phase: str) -> Iterator[None]:
@@ -68,6 +71,13 @@ class RunMonitor:
             self._recorder.count(m.EPISODES, episodes)
             self._recorder.set(m.EPISODE_RETURN, return_sum / episodes)
             self._recorder.set(m.EPISODE_LENGTH, length_sum / episodes)
+
+    def arrived(self, committed: Iterable[Committed]) -> None:
+        """Results went to the sink."""
+        for each in committed:
+            if each.kind == "rollout":
+                self._ages += (each.samples, each.samples * each.staleness)
+                self._oldest = max(self._oldest, each.staleness)
 
     def updated(self, stats: UpdateStats) -> None:
         """The learner made an update."""
@@ -99,10 +109,16 @@ class RunMonitor:
         """Whether it is time for `report`."""
         return time.monotonic() - self._reported_at >= _REPORT_SECONDS
 
-    def report(self, standing: Progress, figures: Figures, replay_size: int) -> None:
+    def report(self, standing: Progress, figures: Figures, replay: Replay) -> None:
         """Export, log and tell where the run stands."""
         self._reported_at = time.monotonic()
-        self._recorder.set(m.REPLAY_SIZE, replay_size)
+        self._recorder.set(m.REPLAY_SIZE, len(replay))
+        if replay.inserted:
+            self._recorder.set(m.SAMPLES_PER_INSERT, replay.sampled / replay.inserted)
+        if self._ages[0]:
+            self._recorder.set(m.ROLLOUT_AGE_MEAN, self._ages[1] / self._ages[0])
+            self._recorder.set(m.ROLLOUT_AGE_MAX, self._oldest)
+            self._ages, self._oldest = np.zeros(2), 0
         self._recorder.set(m.QUEUE_RESULTS, figures.results_waiting)
         self._recorder.set(m.ASSIGNMENTS_IN_FLIGHT, figures.in_flight)
         self._recorder.set(m.POLICY_STALENESS, figures.staleness)

@@ -129,7 +129,7 @@ class Rank:
             # Asking a pool costs some of an update's time: a learner that has work asks now and then.
             if not due or self.counters.updates % _UPDATES_PER_POLL == 0:
                 with self.monitor.timed("waiting"):
-                    self._coordinator.step(0.0 if due else _WAIT_SECONDS)
+                    self.monitor.arrived(self._coordinator.step(0.0 if due else _WAIT_SECONDS))
                 self._take_in()
             if due:
                 self._update(share)
@@ -196,7 +196,7 @@ class Rank:
         started = time.perf_counter()
         with self.monitor.timed("checkpoint"):
             if self._config.deterministic:
-                self._coordinator.drain(_DRAIN_SECONDS)
+                self.monitor.arrived(self._coordinator.drain(_DRAIN_SECONDS))
                 self._take_in()
                 self._coordinator.reset_workers()
                 self._sink.forget_unfinished()
@@ -250,7 +250,19 @@ class Rank:
         if self.phase() == "online" and self.counters.updates - self._published_at >= (
             self._config.actors.publish_every_updates
         ):
-            self._publish()
+            self._publish_in_bounds()
+
+    def _publish_in_bounds(self) -> bool:
+        """Publish, unless that would make play that is in hand older than it may be; whether it was done.
+
+        With S versions allowed and P pieces of play in hand at most, what is in hand is never of more than S + 1
+        versions, (S + 1) P pieces.
+        """
+        allowed, oldest = self._config.actors.max_versions_behind, self._coordinator.oldest_version("rollout")
+        if allowed is not None and oldest is not None and self.counters.version + 1 - oldest > allowed:
+            return False
+        self._publish()
+        return True
 
     def _publish(self) -> None:
         share = self.share()
@@ -264,9 +276,8 @@ class Rank:
     def _evaluate_if_due(self, share: float) -> None:
         due = share >= (self.counters.evaluations + 1) * self._config.evaluation.every_share
         # One at a time: the checkpoint of a second one would take the first one's place before its scores are in.
-        if due and not self._coordinator.outstanding("evaluate"):
+        if due and not self._coordinator.outstanding("evaluate") and self._publish_in_bounds():
             self.counters.evaluations += 1
-            self._publish()
             self._coordinator.demand(self._evaluation_episodes, "evaluate")
             if self._score:
                 # What is being evaluated may turn out the best: it is kept, whole, before the next update changes it.
@@ -285,7 +296,7 @@ class Rank:
     def _report(self, share: float) -> None:
         figures = self._coordinator.figures()
         self._check_workers(figures.workers)
-        self.monitor.report(self._standing(share), figures, len(self._replay))
+        self.monitor.report(self._standing(share), figures, self._replay)
 
     def _check_workers(self, workers: int) -> None:
         now = time.monotonic()
