@@ -70,8 +70,10 @@ class ActorsConfig(Settings):
         description="labels of the nodes of a cluster where actors may play, as in {zone: left}: each a value, !value, "
         "in(one, other) or !in(one, other); {} is any node",
     )
-    slowed: tuple[Annotated[float, Field(ge=1)], ...] = may_change_on_resume(
-        (), description="emulates slow machines: how many times longer each worker takes, the last ones as they are"
+    seconds_per_step: tuple[Annotated[float, Field(ge=0)], ...] = may_change_on_resume(
+        (),
+        description="emulates slow machines: least seconds that each worker takes for an environment step, as in "
+        "[0.001, 0.008]; workers beyond it are as fast as they are",
     )
     max_restarts: int = Field(10, ge=0, description="times that one lost worker is replaced")
 
@@ -82,8 +84,11 @@ class ActorsConfig(Settings):
                 f"least_steps_per_assignment is {self.q_min} and steps_per_assignment {self.steps_per_assignment}: "
                 "the slowest worker cannot be asked for more than the fastest"
             )
-        if len(self.slowed) > self.workers:
-            raise ValueError(f"slowed names {len(self.slowed)} workers and there are {self.workers}: leave some out")
+        if len(self.seconds_per_step) > self.workers:
+            raise ValueError(
+                f"seconds_per_step has {len(self.seconds_per_step)} entries and there are {self.workers} workers: "
+                "leave some out"
+            )
         return self
 
     @property

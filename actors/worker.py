@@ -40,8 +40,8 @@ class WorkerSpec:
         torch_threads: of a worker in a process of its own; in the learner's process the learner's setting holds.
         record_legal: whether rollouts write down which actions were legal.
         evaluation_exploration: how far evaluations stray from the greedy action.
-        slowed: by worker's index, how many times longer its rollouts take: a slow machine, emulated. Workers beyond it
-            are as they are.
+        seconds_per_step: by worker's index, least seconds that a step of its rollouts takes: a slow machine, emulated.
+            Workers beyond it are as fast as they are.
     """
 
     environment: Callable[[Purpose, int], VectorEnvironment]
@@ -53,14 +53,14 @@ class WorkerSpec:
     torch_threads: int = 1
     record_legal: bool = False
     evaluation_exploration: Exploration = GREEDY
-    slowed: tuple[float, ...] = ()
+    seconds_per_step: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         for name in ("num_envs", "evaluation_envs", "torch_threads"):
             if (value := getattr(self, name)) < 1:
                 raise ValueError(f"{name} is {value}: it must be at least 1")
-        if any(factor < 1 for factor in self.slowed):
-            raise ValueError(f"slowed is {self.slowed}: each must be at least 1")
+        if any(seconds < 0 for seconds in self.seconds_per_step):
+            raise ValueError(f"seconds_per_step is {self.seconds_per_step}: none may be negative")
 
 
 @dataclass
@@ -89,7 +89,7 @@ class Worker:
     def __init__(self, index: int, spec: WorkerSpec) -> None:
         self._index = index
         self._spec = spec
-        self._slowed = spec.slowed[index] if index < len(spec.slowed) else 1.0
+        self._seconds_per_step = spec.seconds_per_step[index] if index < len(spec.seconds_per_step) else 0.0
         self._policy = spec.policy()
         self._version: int | None = None
         self._environment = spec.environment("train", spec.num_envs)
@@ -137,8 +137,9 @@ class Worker:
         columns = playing.rollout.run(
             self._policy.act, assign.amount, state.exploration, playing.explore, version=state.version
         )
-        if self._slowed > 1:
-            time.sleep((self._slowed - 1) * (time.perf_counter() - started))
+        missing = self._seconds_per_step * columns["action"].size - (time.perf_counter() - started)
+        if missing > 0:
+            time.sleep(missing)
         first_step = playing.steps
         playing.steps += len(columns["action"])
         totals = playing.rollout.totals

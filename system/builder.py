@@ -169,7 +169,7 @@ def build_worker_spec(config: RunConfig, spec: EnvironmentSpec) -> WorkerSpec:
         seed=config.seed,
         record_legal=needs_legal(config, spec),
         evaluation_exploration=Exploration(epsilon=config.evaluation.epsilon),
-        slowed=config.actors.slowed,
+        seconds_per_step=config.actors.seconds_per_step,
     )
 
 

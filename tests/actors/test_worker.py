@@ -109,3 +109,10 @@ def test_each_piece_is_played_with_the_version_it_asks_for() -> None:
         expected = (position + version) % ACTIONS
         np.testing.assert_array_equal(columns["action"][columns["valid"]], expected[columns["valid"]])
         assert (columns["version"] == version).all()
+
+
+def test_a_slow_machine_is_emulated_for_the_worker_that_it_is_meant_for() -> None:
+    spec = replace(SPEC, seconds_per_step=(0.0, 0.01))
+    seconds = [Worker(index, spec).run(piece(0, 40), weights(1)).compute_seconds for index in range(3)]
+    assert seconds[1] >= 0.4
+    assert max(seconds[0], seconds[2]) < 0.4
