@@ -60,6 +60,11 @@ class ActorsConfig(Settings):
         "worker then; None: as many as come",
     )
     epsilon: Schedule = Field(Schedule(start=0.02), description="probability of a random action, over the run")
+    epsilon_spread: float = Field(
+        0.0,
+        ge=0,
+        description="worker i of N explores with epsilon^(1 + epsilon_spread i / (N - 1)), as in Ape-X, where it is 7",
+    )
     temperature: Schedule = Field(
         Schedule(start=0.0),
         description="of a softmax over the best actions' values, over the run, in units of return, or of their scale "

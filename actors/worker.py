@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -42,6 +42,7 @@ class WorkerSpec:
         evaluation_exploration: how far evaluations stray from the greedy action.
         seconds_per_step: by worker's index, least seconds that a step of its rollouts takes: a slow machine, emulated.
             Workers beyond it are as fast as they are.
+        epsilon_exponents: by worker's index, the power to which the rollouts' epsilon is raised; 1 beyond it.
     """
 
     environment: Callable[[Purpose, int], VectorEnvironment]
@@ -54,6 +55,7 @@ class WorkerSpec:
     record_legal: bool = False
     evaluation_exploration: Exploration = GREEDY
     seconds_per_step: tuple[float, ...] = ()
+    epsilon_exponents: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         for name in ("num_envs", "evaluation_envs", "torch_threads"):
@@ -90,6 +92,7 @@ class Worker:
         self._index = index
         self._spec = spec
         self._seconds_per_step = spec.seconds_per_step[index] if index < len(spec.seconds_per_step) else 0.0
+        self._epsilon_exponent = spec.epsilon_exponents[index] if index < len(spec.epsilon_exponents) else 1.0
         self._policy = spec.policy()
         self._version: int | None = None
         self._environment = spec.environment("train", spec.num_envs)
@@ -134,8 +137,9 @@ class Worker:
         if self._playing is None:
             self._playing = self._begin(assign.token.sequence)
         playing = self._playing
+        exploration = replace(state.exploration, epsilon=state.exploration.epsilon**self._epsilon_exponent)
         columns = playing.rollout.run(
-            self._policy.act, assign.amount, state.exploration, playing.explore, version=state.version
+            self._policy.act, assign.amount, exploration, playing.explore, version=state.version
         )
         missing = self._seconds_per_step * columns["action"].size - (time.perf_counter() - started)
         if missing > 0:
@@ -198,6 +202,14 @@ class Worker:
             compute_seconds=time.perf_counter() - started,
             stats=stats,
         )
+
+
+def epsilon_exponents(workers: int, spread: float) -> tuple[float, ...]:
+    """Of each worker, ``1 + spread i / (N - 1)``: Horgan et al. 2018 (https://arxiv.org/abs/1803.00933), section 4.
+
+    A lone worker's is 1.
+    """
+    return tuple(1.0 + spread * index / max(1, workers - 1) for index in range(workers))
 
 
 def worker_factories(spec: WorkerSpec, workers: int) -> dict[str, Callable[[], Worker]]:

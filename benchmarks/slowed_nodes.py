@@ -1,8 +1,8 @@
 """Play by unequal nodes: equal pieces behind a barrier, equal pieces as they come, and FedCompass's.
 
-Four workers play MinAtar on Ray as on machines that take 1, 1.7, 4.3 and 8 ms a step: they sleep most of their time, so that
-two cores are enough for all. A stand-in for a learner publishes ten versions a second and takes everything in. The
-three schedulers are run in turns; of each turn the first seconds, while speeds are learnt, are left out.
+Four workers play MinAtar on Ray as on machines that take 1, 1.7, 4.3 and 8 ms a step: they sleep most of their time,
+so that two cores are enough for all. A stand-in for a learner publishes ten versions a second and takes everything in.
+The three schedulers are run in turns; of each turn the first seconds, while speeds are learnt, are left out.
 
 The last line of output is one JSON object. ``--record`` appends it to ``results/slowed_nodes.jsonl`` and draws who
 worked when into ``docs/images/slowed-nodes.svg``.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field, field_validator
 
 from .schedules import Schedule
@@ -23,6 +25,12 @@ class QLearningConfig(Settings):
     )
     average_decay: float = Field(
         0.999, ge=0, lt=1, description="of the averaged weights that act and are evaluated; 0 takes the newest"
+    )
+    precision: Literal["fp32", "bf16"] = Field(
+        "fp32", description="of the network's products; weights, the head's loss and Adam's moments stay in fp32"
+    )
+    channels_last: bool = Field(
+        False, description="keep pictures and convolutions' weights with channels last, which some machines prefer"
     )
     cql_weight: Schedule = Field(
         Schedule(start=0.0), description="of the conservative regulariser (Kumar 2020), over the run"

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from functools import partial
 
 import numpy as np
+import torch
 
 from ..actors.environments.build import build_environment, environment_spec
 from ..actors.environments.config import WordleConfig
@@ -14,7 +15,7 @@ from ..actors.environments.wordle.vocabulary import WordSplit, load_words, split
 from ..actors.pools.contract import Pool
 from ..actors.pools.hosts import hosts_of_one
 from ..actors.pools.in_process import InProcessPool
-from ..actors.worker import WorkerSpec, worker_factories
+from ..actors.worker import WorkerSpec, epsilon_exponents, worker_factories
 from ..learners.encodings.spec import EnvironmentSpec
 from ..learners.learner import Exploration
 from ..learners.networks.config import WordNetworkConfig
@@ -69,8 +70,12 @@ def build_learner(config: RunConfig, spec: EnvironmentSpec, trained: np.ndarray 
     if trained is None and (split := word_split(config)) is not None:
         trained = split.train
     weights = torch_generator(stream(config.seed, "first weights"))
+    module = build_value_module(config.network, config.value, spec, weights, config.encoding, trained)
+    module.half_products = config.learner.precision == "bf16"
+    if config.learner.channels_last:
+        module.torso.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return QLearner(
-        build_value_module(config.network, config.value, spec, weights, config.encoding, trained),
+        module,
         config.learner,
         stream(config.seed, "learner"),
         contrast_actions=trained,
@@ -170,6 +175,7 @@ def build_worker_spec(config: RunConfig, spec: EnvironmentSpec) -> WorkerSpec:
         record_legal=needs_legal(config, spec),
         evaluation_exploration=Exploration(epsilon=config.evaluation.epsilon),
         seconds_per_step=config.actors.seconds_per_step,
+        epsilon_exponents=epsilon_exponents(config.actors.workers, config.actors.epsilon_spread),
     )
 
 

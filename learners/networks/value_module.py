@@ -50,6 +50,7 @@ class ValueModule(nn.Module):
         torso: observations to hidden features.
         head: hidden features to values, and their loss.
         num_actions: A.
+        half_products: whether a torso that gives features alone multiplies in bfloat16. The head stays in float32.
     """
 
     torso: Torso
@@ -58,14 +59,20 @@ class ValueModule(nn.Module):
     def __init__(self, torso: Torso, head: ValueHead, num_actions: int) -> None:
         super().__init__()
         self.num_actions = num_actions
+        self.half_products = False
         self.torso = torso
         self.head = head
 
-    def encode(self, observation: Observation, legal: torch.Tensor | None) -> Hidden:
-        """The torso's output for acting; a torso that reads the set of actions is told ``legal [B, A] bool``."""
+    def encode(self, observation: Observation, legal: torch.Tensor | None = None) -> Hidden:
+        """The torso's output; for acting a torso that reads the set of actions is told ``legal [B, A] bool``."""
         if isinstance(self.torso, LetterBeliefTorso):
             return self.torso(observation, legal)  # type: ignore[no-any-return]
-        return self.torso(observation)  # type: ignore[no-any-return]
+        if not self.half_products:
+            return self.torso(observation)  # type: ignore[no-any-return]
+        device = next(iter(self.torso.parameters())).device.type
+        with torch.autocast(device, dtype=torch.bfloat16):
+            hidden = self.torso(observation)
+        return hidden.float()  # type: ignore[no-any-return]
 
     def forward(
         self,
@@ -82,7 +89,7 @@ class ValueModule(nn.Module):
         goes over the contrast actions and the played one, each once. With all actions it is CQL(H) exactly. Where the
         head normalises, Q is in units of its scale here, so that the penalty weighs the same at rewards of any size.
         """
-        hidden = self.torso(observation)
+        hidden = self.encode(observation)
         loss = self.head.loss(hidden, row, action, target, weight)
         if self.training and isinstance(self.torso, LetterBeliefTorso):
             self.torso.learn(observation, row, action, target)

@@ -6,6 +6,7 @@ import torch
 
 from ...kernels import Support
 from .config import ValueConfig
+from .dueling import Dueling
 from .forms import DEFAULT_SCALE, Form, FullMap, LinearScorer, Scorer, Tilt
 from .head import ValueHead
 from .kinds import C51, Categorical, Kind, MeanSquared, SoftmaxMeanSquared
@@ -34,17 +35,22 @@ def build_head(
         generator: of the initial weights.
 
     Raises:
-        ValueError: the config gives no support, a scorer is given to a full map, or a size is below 1.
+        ValueError: the config gives no support, a scorer is given to another form than tilt, or a size is below 1.
     """
     if features < 1 or num_actions < 1:
         raise ValueError(f"features is {features} and num_actions {num_actions}: both must be at least 1")
     support = support_of(config)
     scale = 0.0 if support and support.transform == "symexp" else DEFAULT_SCALE
     form: Form
+    width = support.bins if support else 1
+    if config.form != "tilt" and scorer is not None:
+        raise ValueError(
+            f"scorer is a {type(scorer).__name__} and value.form {config.form!r}: only 'tilt' takes a scorer"
+        )
     if config.form == "full":
-        if scorer is not None:
-            raise ValueError(f"scorer is a {type(scorer).__name__} and value.form 'full': only 'tilt' takes a scorer")
-        form = FullMap(features, num_actions, support.bins if support else 1, generator, scale)
+        form = FullMap(features, num_actions, width, generator, scale)
+    elif config.form == "dueling":
+        form = Dueling(features, num_actions, width, generator, config.stream_units, scale)
     else:
         if scorer is None:
             gain = 2 / (support.vmax - support.vmin) if support else 1.0

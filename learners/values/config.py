@@ -40,10 +40,13 @@ class ValueConfig(Settings):
     kind: Literal["hl_gauss", "two_hot", "c51", "mse", "mse_softmax"] = Field(
         "hl_gauss", description="what the head's output means and how its loss is made"
     )
-    form: Literal["full", "tilt"] = Field(
+    form: Literal["full", "dueling", "tilt"] = Field(
         "full",
-        description="full: a linear map to bins for each action; tilt: one score per action tilts the state's "
-        "distribution, cheap for thousands of actions",
+        description="full: a linear map to bins for each action; dueling: what a state is worth, and what an action "
+        "adds to it; tilt: one score per action tilts the state's distribution, cheap for thousands of actions",
+    )
+    stream_units: int | None = Field(
+        None, ge=1, description="dueling: ReLU units of each of the two streams; None: both are linear"
     )
     preset: str | None = Field(
         None, description="named bins and range that other people's papers use; bins, vmin, vmax set here override it"

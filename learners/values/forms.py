@@ -83,7 +83,46 @@ class Form(nn.Module, ABC):
         """The values ``[B, k]`` of actions that have these `preferences` ``[B, k]``."""
 
 
-class FullMap(Form):
+class LinearForm(Form):
+    """A form whose outputs all come from one linear layer, which a subclass says."""
+
+    @abstractmethod
+    def layer(self, hidden: Hidden) -> Layer:
+        """Features ``[B, D]``, weight ``[A, W, D]`` and bias ``[A, W]``; see `Form`."""
+
+    def logits(self, hidden: Hidden, row: torch.Tensor, action: torch.Tensor) -> torch.Tensor:
+        """Outputs ``[P, W]``; see `Form`."""
+        state, weight, bias = self.layer(hidden)
+        actions = weight.shape[0]
+        if state.shape[0] * actions <= _DENSE_ACTIONS_PER_PAIR * row.shape[0]:
+            outputs = _outputs(state, weight, bias).flatten(0, 1)
+            check_within("action", action, actions)
+            return outputs.index_select(0, row * actions + action)
+        weight, bias = weight.index_select(0, action), bias.index_select(0, action)
+        return torch.baddbmm(bias.unsqueeze(-1), weight, state.index_select(0, row).unsqueeze(-1)).squeeze(-1)
+
+    def logits_shared(self, hidden: Hidden, actions: torch.Tensor) -> torch.Tensor:
+        """Outputs ``[B, M, W]``; see `Form`."""
+        state, weight, bias = self.layer(hidden)
+        return _outputs(state, weight.index_select(0, actions), bias.index_select(0, actions))
+
+    def values(self, hidden: Hidden, decode: Decode) -> torch.Tensor:
+        """Values ``[B, A]``; see `Form`."""
+        state, weight, bias = self.layer(hidden)
+        chunk = _actions_at_a_time(state.shape[0], self.width)
+        chunks = zip(torch.split(weight, chunk), torch.split(bias, chunk), strict=True)
+        return torch.cat([decode(_outputs(state, part, own)) for part, own in chunks], dim=1)
+
+    def preferences(self, hidden: Hidden, decode: Decode) -> torch.Tensor:
+        """What ranks the actions, ``[B, A]``; see `Form`."""
+        return self.values(hidden, decode)
+
+    def values_of(self, hidden: Hidden, preference: torch.Tensor, decode: Decode) -> torch.Tensor:
+        """Values ``[B, k]``; see `Form`."""
+        return preference
+
+
+class FullMap(LinearForm):
     """A linear map from D features to W outputs for each of A actions: ``weight [A, W, D]``, ``bias [A, W]``.
 
     Args:
@@ -99,42 +138,12 @@ class FullMap(Form):
     ) -> None:
         super().__init__()
         self.width = width
-        self.weight = nn.Parameter(_normal((actions, width, features), scale / math.sqrt(features), generator))
+        self.weight = nn.Parameter(normal((actions, width, features), scale / math.sqrt(features), generator))
         self.bias = nn.Parameter(torch.zeros(actions, width))
 
     def layer(self, hidden: Hidden) -> Layer:
         """Features ``[B, D]``, weight and bias; see `Form`."""
         return features(hidden), self.weight, self.bias
-
-    def logits(self, hidden: Hidden, row: torch.Tensor, action: torch.Tensor) -> torch.Tensor:
-        """Outputs ``[P, W]``; see `Form`."""
-        state = features(hidden)
-        actions = self.weight.shape[0]
-        if state.shape[0] * actions <= _DENSE_ACTIONS_PER_PAIR * row.shape[0]:
-            outputs = _outputs(state, self.weight, self.bias).flatten(0, 1)
-            check_within("action", action, actions)
-            return outputs.index_select(0, row * actions + action)
-        weight, bias = self.weight.index_select(0, action), self.bias.index_select(0, action)
-        return torch.baddbmm(bias.unsqueeze(-1), weight, state.index_select(0, row).unsqueeze(-1)).squeeze(-1)
-
-    def logits_shared(self, hidden: Hidden, actions: torch.Tensor) -> torch.Tensor:
-        """Outputs ``[B, M, W]``; see `Form`."""
-        return _outputs(features(hidden), self.weight.index_select(0, actions), self.bias.index_select(0, actions))
-
-    def values(self, hidden: Hidden, decode: Decode) -> torch.Tensor:
-        """Values ``[B, A]``; see `Form`."""
-        state = features(hidden)
-        chunk = _actions_at_a_time(state.shape[0], self.width)
-        chunks = zip(torch.split(self.weight, chunk), torch.split(self.bias, chunk), strict=True)
-        return torch.cat([decode(_outputs(state, weight, bias)) for weight, bias in chunks], dim=1)
-
-    def preferences(self, hidden: Hidden, decode: Decode) -> torch.Tensor:
-        """What ranks the actions, ``[B, A]``; see `Form`."""
-        return self.values(hidden, decode)
-
-    def values_of(self, hidden: Hidden, preference: torch.Tensor, decode: Decode) -> torch.Tensor:
-        """Values ``[B, k]``; see `Form`."""
-        return preference
 
 
 class Scorer(Protocol):
@@ -174,7 +183,7 @@ class LinearScorer(nn.Module):
     ) -> None:
         super().__init__()
         self.gain = gain
-        self.weight = nn.Parameter(_normal((actions, features), scale / math.sqrt(features), generator))
+        self.weight = nn.Parameter(normal((actions, features), scale / math.sqrt(features), generator))
         self.bias = nn.Parameter(torch.zeros(actions))
 
     def pairs(self, hidden: Hidden, row: torch.Tensor, action: torch.Tensor) -> torch.Tensor:
@@ -229,7 +238,7 @@ class Tilt(Form):
         self.width = support.bins if support else 1
         self.support = support
         self.scorer: Scorer = scorer
-        self.base_weight = nn.Parameter(_normal((self.width, features), scale / math.sqrt(features), generator))
+        self.base_weight = nn.Parameter(normal((self.width, features), scale / math.sqrt(features), generator))
         self.base_bias = nn.Parameter(torch.zeros(self.width))
 
     def logits(self, hidden: Hidden, row: torch.Tensor, action: torch.Tensor) -> torch.Tensor:
@@ -264,7 +273,8 @@ class Tilt(Form):
         )
 
 
-def _normal(shape: tuple[int, ...], deviation: float, generator: torch.Generator) -> torch.Tensor:
+def normal(shape: tuple[int, ...], deviation: float, generator: torch.Generator) -> torch.Tensor:
+    """Initial weights of this shape and standard deviation."""
     return torch.randn(shape, generator=generator) * deviation
 
 

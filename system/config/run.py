@@ -158,6 +158,8 @@ class RunConfig(Settings):
     @model_validator(mode="after")
     def _check(self) -> RunConfig:
         check_together(self.environment, self.encoding, self.network, self.value, self.offline)
+        if self.learner.precision == "bf16" and isinstance(self.network, WordNetworkConfig):
+            raise ValueError(f"learner.precision is bf16, and network.kind {self.network.kind} computes in fp32 alone")
         if self.deterministic:
             self._check_deterministic()
         return self

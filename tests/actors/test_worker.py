@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import ClassVar
 
 import numpy as np
 import pytest
 
+from isogon.actors.environments import Observation
 from isogon.actors.work import PolicyState
-from isogon.actors.worker import Worker, WorkerSpec
+from isogon.actors.worker import Worker, WorkerSpec, epsilon_exponents
 from isogon.learners.learner import GREEDY, Exploration
 from isogon.schedulers.events import Assign, Token, WorkKind
 
@@ -116,3 +118,33 @@ def test_a_slow_machine_is_emulated_for_the_worker_that_it_is_meant_for() -> Non
     seconds = [Worker(index, spec).run(piece(0, 40), weights(1)).compute_seconds for index in range(3)]
     assert seconds[1] >= 0.4
     assert max(seconds[0], seconds[2]) < 0.4
+
+
+class Recording(Shift):
+    """Plays, and notes how far from greedy it is asked to play."""
+
+    seen: ClassVar[list[float]] = []
+
+    def act(
+        self,
+        observation: Observation,
+        legal: np.ndarray | None,
+        exploration: Exploration,
+        generator: np.random.Generator,
+    ) -> np.ndarray:
+        Recording.seen.append(exploration.epsilon)
+        return super().act(observation, legal, exploration, generator)
+
+
+def test_workers_explore_by_powers_of_one_epsilon() -> None:
+    assert epsilon_exponents(3, 7.0) == (1.0, 4.5, 8.0)
+    assert epsilon_exponents(1, 7.0) == (1.0,)
+    spec = replace(SPEC, policy=Recording, epsilon_exponents=(1.0, 3.0))
+    for index, expected in enumerate((0.5, 0.125, 0.5)):
+        worker = Worker(index, spec)
+        Recording.seen.clear()
+        worker.run(piece(0), weights(1, epsilon=0.5))
+        assert set(Recording.seen) == {expected}
+        Recording.seen.clear()
+        worker.run(piece(1, 4, "evaluate"), weights(1, epsilon=0.5))
+        assert set(Recording.seen) == {0.0}
