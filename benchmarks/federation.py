@@ -66,7 +66,7 @@ def main() -> None:
         "absent": findings.absent,
     }
     if options.record:
-        record(summary, findings.values, options.results)
+        record(summary, findings.values, options.results / "federation.csv")
     print(json.dumps(summary))
 
 
@@ -171,8 +171,8 @@ def memory_section(findings: Findings, options: argparse.Namespace, folder: Path
     findings.put(**dict(zip(keys, (peaks[0] / 1e6, peaks[1] / 1e6, peaks[1] / peaks[0]), strict=True)))
 
 
-def record(summary: Mapping[str, Any], values: Mapping[str, Any], folder: Path) -> None:
-    """Append a row for each value to ``<folder>/federation.csv``."""
+def record(summary: Mapping[str, Any], values: Mapping[str, Any], path: Path) -> None:
+    """Append a row for each value to a file of results."""
     common = {
         "date": summary["date"],
         "commit": summary["commit"],
@@ -180,7 +180,7 @@ def record(summary: Mapping[str, Any], values: Mapping[str, Any], folder: Path) 
         "machine": f"{summary['machine']['cpu']}, {summary['machine']['cores']} cores",
         **{name: summary["versions"].get(name, "") for name in ("python", "numpy", "ray")},
     }
-    append_rows(folder / "federation.csv", common, values)
+    append_rows(path, common, values)
 
 
 def _parser() -> argparse.ArgumentParser:

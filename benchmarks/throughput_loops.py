@@ -60,6 +60,7 @@ class BareLoop:
             use_fire_reset=False,
             reward_clipping=False,
         )
+        frames: np.ndarray
         frames, _ = self.env.reset(seed=np.arange(ENVS))
         self.rows = REPLAY // ENVS
         self.frames = np.zeros((self.rows, ENVS, 84, 84), np.uint8)
@@ -119,7 +120,7 @@ class BareLoop:
         chosen = logits[torch.arange(BATCH), action]
         loss = -(wanted * functional.log_softmax(chosen, -1)).sum(-1).mean()
         self.optimiser.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         nn.utils.clip_grad_norm_(self.net.parameters(), MOST_NORM)
         self.optimiser.step()
         self.updates += 1
@@ -154,35 +155,37 @@ class RawEnvironment:
             yield loop.steps, 0
 
 
+SETTINGS = (
+    f"torch_threads={THREADS}",
+    "actors.pool=in_process",
+    "actors.split=equal",
+    f"actors.envs_per_worker={ENVS}",
+    f"actors.steps_per_assignment={8 * ENVS}",
+    "actors.assignments_in_flight=1",
+    f"actors.updates_per_step={1 / STEPS_PER_UPDATE}",
+    f"actors.epsilon={{start: {EPSILON}}}",
+    f"replay.capacity={REPLAY}",
+    f"replay.batch_size={BATCH}",
+    f"replay.min_size={MIN_REPLAY}",
+    "budget.env_steps=100000000",
+    "evaluation.every_share=1",
+    "checkpoints.every_seconds=null",
+)
+"""Of our runs: as the bare loop is set, and nothing beside it."""
+
+
 class Isogon:
     """The whole system: `isogon.train` with the pool in its own process.
 
     Args:
-        overrides: of the preset.
+        overrides: of the preset, after `SETTINGS`.
+        preset: of the run.
     """
 
-    def __init__(self, *overrides: str) -> None:
+    def __init__(self, *overrides: str, preset: str = "atari") -> None:
         from isogon import Callback, Progress, load_config, train
 
-        config = load_config(
-            "atari",
-            [
-                f"torch_threads={THREADS}",
-                "actors.pool=in_process",
-                "actors.split=equal",
-                f"actors.envs_per_worker={ENVS}",
-                f"actors.steps_per_assignment={ENVS}",
-                "actors.assignments_in_flight=1",
-                f"actors.updates_per_step={1 / STEPS_PER_UPDATE}",
-                f"actors.epsilon={{start: {EPSILON}}}",
-                f"replay.capacity={REPLAY}",
-                f"replay.min_size={MIN_REPLAY}",
-                "budget.env_steps=100000000",
-                "evaluation.every_share=1",
-                "checkpoints.every_seconds=null",
-                *overrides,
-            ],
-        )
+        config = load_config(preset, [*SETTINGS, *overrides])
         self._now = (0, 0)
         self._until, self._go, self._done = 0.0, threading.Event(), threading.Event()
         gate = self
@@ -213,6 +216,36 @@ class Isogon:
         return self._now
 
 
+class RLlibCartPole:
+    """RLlib's DQN on CartPole as it comes, with as many samples for each step as ours, and no runners of its own."""
+
+    def __init__(self) -> None:
+        import ray
+        from ray.rllib.algorithms.dqn import DQNConfig
+
+        torch.set_num_threads(1)
+        ray.init(address="local", num_cpus=THREADS, include_dashboard=False, log_to_driver=False)
+        config = (
+            DQNConfig()
+            .environment("CartPole-v1")
+            .env_runners(num_env_runners=0, rollout_fragment_length=STEPS_PER_UPDATE)
+            .training(
+                train_batch_size_per_learner=BATCH,
+                num_steps_sampled_before_learning_starts=200,
+                replay_buffer_config={"type": "EpisodeReplayBuffer", "capacity": REPLAY},
+            )
+        )
+        self.algorithm = config.build_algo()
+
+    def turn(self) -> Iterator[tuple[int, int]]:
+        """As `BareLoop.turn`."""
+        steps = 0
+        while True:
+            self.algorithm.training_step()
+            steps += STEPS_PER_UPDATE
+            yield steps, steps // STEPS_PER_UPDATE
+
+
 def runner(make: Callable[[], Any]) -> Callable[[float], tuple[int, int]]:
     """What lets a loop go on for so many seconds and gives its steps and updates in all."""
     made = make()
@@ -235,6 +268,14 @@ LOOPS: dict[str, Callable[[], Any]] = {
     "isogon_fp32": Isogon,
     "isogon_channels_last": lambda: Isogon("learner.channels_last=true"),
     "isogon_bf16": lambda: Isogon("learner.precision=bf16", "learner.channels_last=true"),
+    "rllib_cartpole": RLlibCartPole,
+    "isogon_cartpole": lambda: Isogon(
+        "deterministic=false",
+        "torch_threads=1",
+        "network.hidden=[256, 256]",
+        "replay.min_size=200",
+        preset="cartpole",
+    ),
     "isogon_acting": lambda: Isogon("replay.min_size=20000", "replay.capacity=20000", "actors.updates_per_step=1e-9"),
 }
 
