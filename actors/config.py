@@ -80,6 +80,13 @@ class ActorsConfig(Settings):
         description="emulates slow machines: least seconds that each worker takes for an environment step, as in "
         "[0.001, 0.008]; workers beyond it are as fast as they are",
     )
+    max_failures: int = Field(
+        5,
+        ge=0,
+        description="pieces of play that may fail one after another, by an environment that raises or gives what is no "
+        "number; each time its worker makes new ones. One more ends the run, with a checkpoint. A deterministic run "
+        "ends at the first",
+    )
     max_restarts: int = Field(10, ge=0, description="times that one lost worker is replaced")
 
     @model_validator(mode="after")

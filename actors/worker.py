@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -12,6 +13,7 @@ import numpy as np
 from ..learners.learner import GREEDY, Exploration, Policy
 from ..learners.randomness import stream
 from ..schedulers.events import Assign
+from .columns import check_columns
 from .environments.config import Purpose
 from .environments.contract import VectorEnvironment
 from .evaluation import play_episodes
@@ -95,7 +97,8 @@ class Worker:
         self._epsilon_exponent = spec.epsilon_exponents[index] if index < len(spec.epsilon_exponents) else 1.0
         self._policy = spec.policy()
         self._version: int | None = None
-        self._environment = spec.environment("train", spec.num_envs)
+        # Made now, so that a worker that cannot play says so before it is given any work.
+        self._environment: VectorEnvironment | None = spec.environment("train", spec.num_envs)
         self._evaluation_environment: VectorEnvironment | None = None
         self._playing: _Playing | None = None
 
@@ -109,7 +112,8 @@ class Worker:
 
         Raises:
             ValueError: the weights are of another version than the work asks for, or do not fit the policy; the kind
-                of work is ``train``.
+                of work is ``train``; the environment gave what is no number.
+            Exception: whatever else the environment raises. The next work begins with new environments.
         """
         started = time.perf_counter()
         if assign.version != state.version:
@@ -117,11 +121,16 @@ class Worker:
         if self._version != state.version:
             self._policy.load_tensors(state.tensors)
             self._version = state.version
-        if assign.kind == "rollout":
-            return self._roll_out(assign, state, started)
-        if assign.kind == "evaluate":
-            return self._evaluate(assign, started)
-        raise ValueError(f"{assign.token} is of kind {assign.kind!r}: a worker does 'rollout' and 'evaluate'")
+        if assign.kind not in ("rollout", "evaluate"):
+            raise ValueError(f"{assign.token} is of kind {assign.kind!r}: a worker does 'rollout' and 'evaluate'")
+        try:
+            return (
+                self._roll_out(assign, state, started) if assign.kind == "rollout" else self._evaluate(assign, started)
+            )
+        except Exception:
+            # Whatever state the environments are in, nobody knows what they would play from it.
+            self._give_up_environments()
+            raise
 
     def reset(self) -> None:
         """Begin anew with the next rollout."""
@@ -129,9 +138,16 @@ class Worker:
 
     def close(self) -> None:
         """Free what the environments hold."""
-        self._environment.close()
-        if self._evaluation_environment is not None:
-            self._evaluation_environment.close()
+        for environment in (self._environment, self._evaluation_environment):
+            if environment is not None:
+                environment.close()
+
+    def _give_up_environments(self) -> None:
+        """The next work makes them anew."""
+        self.reset()
+        with suppress(Exception):
+            self.close()
+        self._environment = self._evaluation_environment = None
 
     def _roll_out(self, assign: Assign, state: PolicyState, started: float) -> WorkResult:
         if self._playing is None:
@@ -144,6 +160,8 @@ class Worker:
         missing = self._seconds_per_step * columns["action"].size - (time.perf_counter() - started)
         if missing > 0:
             time.sleep(missing)
+        assert self._environment is not None
+        check_columns(columns, self._environment.spec)
         first_step = playing.steps
         playing.steps += len(columns["action"])
         totals = playing.rollout.totals
@@ -167,6 +185,8 @@ class Worker:
         )
 
     def _begin(self, sequence: int) -> _Playing:
+        if self._environment is None:
+            self._environment = self._spec.environment("train", self._spec.num_envs)
         rollout = Rollout(
             self._environment,
             stream(self._spec.seed, "rollout", self._index, sequence),

@@ -12,7 +12,7 @@ from ..actors.environments.build import build_environment, environment_spec
 from ..actors.environments.config import WordleConfig
 from ..actors.environments.limits import episode_limit
 from ..actors.environments.wordle.vocabulary import WordSplit, load_words, split_words
-from ..actors.pools.contract import Pool
+from ..actors.pools.contract import Failures, Pool
 from ..actors.pools.hosts import hosts_of_one
 from ..actors.pools.in_process import InProcessPool
 from ..actors.worker import WorkerSpec, epsilon_exponents, worker_factories
@@ -195,10 +195,11 @@ def build_scheduler(config: RunConfig, attempt: int) -> RolloutScheduler:
 
 def build_pool(config: RunConfig, spec: EnvironmentSpec, clock: Callable[[], float]) -> Pool:
     """The pool that the config asks for. A Ray pool needs a Ray that is initialised."""
+    failures: Failures = "raise" if config.deterministic else "retry"
     worker_spec = build_worker_spec(config, spec)
     workers = worker_factories(worker_spec, config.actors.workers)
     if config.actors.pool == "in_process":
-        return InProcessPool(workers, clock=clock)
+        return InProcessPool(workers, clock=clock, failures=failures)
     # Ray is loaded only by runs that use it.
     from ..actors.pools.ray_pool import RayPool
 
@@ -209,4 +210,4 @@ def build_pool(config: RunConfig, spec: EnvironmentSpec, clock: Callable[[], flo
         torch_threads=worker_spec.torch_threads,
         setting="actors.label_selector",
     )
-    return RayPool(hosts, clock=clock)
+    return RayPool(hosts, clock=clock, failures=failures)

@@ -116,6 +116,7 @@ class Figures:
         handed_out, committed, dropped: pieces, all attempts together.
         late_results: that came for pieces already dropped, and were discarded.
         refused: results that were not fit to be applied.
+        failed: pieces at which a worker's code raised, in this attempt.
     """
 
     workers: int
@@ -128,6 +129,7 @@ class Figures:
     dropped: int
     late_results: int
     refused: int = 0
+    failed: int = 0
 
 
 class Coordinator:
@@ -150,6 +152,8 @@ class Coordinator:
         before_publishing: called when a commit made a new version, before anybody is given it: the moment to write a
             checkpoint, for all that was committed is in the ledger, and nothing hangs on the new version yet.
         say: told in one line of what went wrong and did not end the run.
+        most_failures: pieces of work that may fail one after another, with none between them that went well; None: any
+            number.
     """
 
     def __init__(
@@ -162,6 +166,7 @@ class Coordinator:
         observer: Observer | None = None,
         before_publishing: Callable[[], None] | None = None,
         say: Callable[[str], None] = lambda text: None,
+        most_failures: int | None = None,
     ) -> None:
         self._scheduler = scheduler
         self._pool = pool
@@ -171,7 +176,8 @@ class Coordinator:
         self._before_publishing = before_publishing or (lambda: None)
         self._say = say
         self._told = 0.0
-        self._refused = 0
+        self._refused = self._failed = self._failed_in_a_row = 0
+        self._most_failures = most_failures
         self._clock_is_back = False
         self._next: PolicyState | None = None
         self._open: dict[Token, Assign] = {}
@@ -243,7 +249,8 @@ class Coordinator:
             What went to the sink since the last call.
 
         Raises:
-            WorkFailed: a worker's code raised, or the sink refused a result.
+            WorkFailed: a worker's code raised, once or too often, as pool and ``most_failures`` have it; or the sink
+                refused a result.
             PoolExhausted: no worker is left.
         """
         self._take_events(timeout)
@@ -261,7 +268,14 @@ class Coordinator:
                 case Arrived():
                     self._arrive(event)
                 case Failed():
+                    self._failed += 1
+                    self._failed_in_a_row += 1
                     self._say(f"{event.worker} failed at {event.token}: {event.reason}")
+                    if self._most_failures is not None and self._failed_in_a_row > self._most_failures:
+                        raise WorkFailed(
+                            f"{event.worker} failed at {event.token}: {event.reason}; {self._failed_in_a_row} pieces "
+                            "of work failed with none between them that went well"
+                        )
                     self._tell(event)
                 case Left():
                     self._say(f"{event.worker} is gone: {event.reason}")
@@ -323,6 +337,7 @@ class Coordinator:
             dropped=self._dropped,
             late_results=self._late,
             refused=self._refused,
+            failed=self._failed,
         )
 
     def state_dict(self) -> dict[str, Any]:
@@ -497,6 +512,7 @@ class Coordinator:
         del self._waiting[result.token]
         self._end(result.token)
         self._committed += 1
+        self._failed_in_a_row = 0
         self._done[result.kind] += result.amount
         self._pieces_done[result.kind] += 1
         self._staleness = self._version - result.version

@@ -2,10 +2,11 @@
 
 In-process, Ray, the virtual clock and gRPC silos are four pools behind this one face; ``tests/actors/pool_suite.py``
 runs on each. A lost worker is an event, not an exception. A worker whose *code* fails is a fault of the program or of
-the user's environment: in a training run `WorkFailed` is raised, for trying again would fail again. In a federation one
-client's fault is not the others': a pool with ``failures="tell"`` tells of it by `Failed`, and a worker that cannot
-even start is left out: the pool tells of it by a `Left` with the reason, as it does of one that is gone for good before
-it ever joined.
+the user's environment. With ``failures="raise"`` the pool ends by `WorkFailed`: a deterministic run could not go on as
+it would have. With ``"retry"`` a worker that cannot start ends it so, for that will not get better, and of work that
+fails the pool tells by `Failed`: an emulator may stumble once in a million games. With ``"tell"``, in a federation,
+where one client's fault is not the others', a worker that cannot even start is left out: the pool tells of it by a
+`Left` with the reason, as it does of one that is gone for good before it ever joined.
 """
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ from ..work import PolicyState, WorkResult
 
 PoolEvent: TypeAlias = Joined | Left | Arrived | Failed
 
-Failures: TypeAlias = Literal["raise", "tell"]
-"""What becomes of a worker whose code raises: the pool ends by `WorkFailed`, or tells of it and goes on."""
+Failures: TypeAlias = Literal["raise", "retry", "tell"]
+"""What becomes of a worker whose code raises: the pool ends by `WorkFailed`, only where it cannot start, or never."""
 
 
 class WorkFailed(RuntimeError):

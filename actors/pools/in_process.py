@@ -46,7 +46,7 @@ class InProcessPool:
             try:
                 self._workers[name] = make()
             except Exception as error:
-                if failures == "raise":
+                if failures != "tell":
                     raise WorkFailed(f"{name} failed to start: {raised(error)}") from error
                 self._left_out[name] = f"failed to start: {raised(error)}"
 
@@ -90,7 +90,7 @@ class InProcessPool:
         try:
             result = self._workers[assign.worker].run(assign, state)
         except Exception as error:
-            if self._failures == "tell":
+            if self._failures != "raise":
                 return [Failed(self._clock(), assign.worker, assign.token, raised(error))]
             raise WorkFailed(f"{assign.worker} failed at {assign.kind} {assign.token}: {raised(error)}") from error
         self._results[assign.token] = result

@@ -251,7 +251,7 @@ class RayPool:
             try:
                 answer = ray.get(ref)
             except RayTaskError as error:
-                if self._failures == "raise":
+                if self._failures == "raise" or (self._failures == "retry" and call.assign is None):
                     what = f"at {call.assign.kind} {call.assign.token}" if call.assign else "to start"
                     self._failure = WorkFailed(f"{call.worker} failed {what}: {raised(error.cause)}")
                     self._failure.__cause__ = error

@@ -45,7 +45,7 @@ class RunMonitor:
         self._callbacks = callbacks
         self._log = log
         self._reported_at = 0.0
-        self._restarts = 0
+        self._restarts = self._failed = 0
         self._last_result = (0, time.monotonic())
         self._dropped = 0
         self._clipping_advice = clipping_advice
@@ -124,6 +124,8 @@ class RunMonitor:
         self._recorder.set(m.POLICY_STALENESS, figures.staleness)
         self._recorder.set(m.WORKERS, figures.workers)
         self._recorder.count(m.WORKER_RESTARTS, figures.worker_restarts - self._restarts)
+        self._recorder.count(m.WORK_FAILED, figures.failed - self._failed)
+        self._failed = figures.failed
         self._recorder.count(m.RESULTS_DROPPED, figures.dropped - self._dropped)
         if figures.worker_restarts > self._restarts:
             self._say(f"a worker was lost and is replaced ({figures.worker_restarts} so far): its work is done again")
