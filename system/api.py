@@ -17,6 +17,7 @@ from .builder import check_parts
 from .callbacks import Callback, GuardedCallbacks, build_callbacks
 from .config.files import check_resume
 from .config.run import RunConfig
+from .episode import play_to_show
 from .errors import check_device, check_port_free, explain
 from .evaluation import check_poolable, play_evaluation, rival_returns, summarise
 from .program import program
@@ -24,6 +25,8 @@ from .reports import RunData, build_page, check_each_once, draw_curves, read_run
 from .reports.federation import report_federations
 from .reports.files import check_output
 from .reports.run_data import are_federations, play
+from .reports.video import VIDEO, encode_video
+from .runs.atomic_files import write_atomically
 from .runs.checkpoints import Checkpoint, CheckpointInvalid, installed_versions
 from .runs.directory import RunDirectory, RunDirectoryMissing
 from .runs.places import about_place, check_outlasts_job, place_of_new_runs
@@ -116,13 +119,17 @@ def train(
     return RunResult(directory.path, summary, written, played)
 
 
-def evaluate(runs: Sequence[Path], *, checkpoint: str = "last", callbacks: Sequence[Callback] = ()) -> dict[str, Any]:
+def evaluate(
+    runs: Sequence[Path], *, checkpoint: str = "last", video: bool = False, callbacks: Sequence[Callback] = ()
+) -> dict[str, Any]:
     """Play a checkpoint of each run greedily and pool the figures over the runs' seeds.
 
     Args:
         runs: run directories of one config but for the seed, and on Atari but for the game.
         checkpoint: ``last``, the newest whole one; ``best``, the one with the best validation return in its run; or a
             name, such as ``1-5000``.
+        video: write ``video.webp`` into each run's directory besides: an episode, and what its actions were thought to
+            be worth. `report` shows it.
         callbacks: told what is being done.
 
     Returns:
@@ -130,7 +137,7 @@ def evaluate(runs: Sequence[Path], *, checkpoint: str = "last", callbacks: Seque
 
     Raises:
         ValueError: no runs, runs of different configs or of one seed twice, a directory that is none, or one without
-            such a checkpoint.
+            such a checkpoint; a video of an environment that has no screen, or without Pillow.
     """
     began = time.monotonic()
     say = _teller(callbacks)
@@ -144,6 +151,10 @@ def evaluate(runs: Sequence[Path], *, checkpoint: str = "last", callbacks: Seque
         say(f"{run.directory.path}: playing checkpoint {loaded.checkpoint.name}")
         updates.append(loaded.checkpoint.step)
         played.append(play_evaluation(run.config, loaded.policy))
+        if video:
+            path = run.directory.path / VIDEO
+            write_atomically(path, encode_video(play_to_show(run.config, loaded.policy)))
+            say(f"video in {path}")
     return {
         "preset": configs[0].name,
         "seeds": [config.seed for config in configs],

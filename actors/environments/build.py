@@ -13,6 +13,7 @@ from .config import (
     WordleConfig,
 )
 from .contract import VectorEnvironment
+from .screens import ShownEnvironment
 from .wordle import WordleEnvironment, build_vocabulary, load_words, split_words, wordle_spec
 
 
@@ -45,6 +46,20 @@ def build_environment(config: EnvironmentConfig, purpose: Purpose, num_envs: int
             from .custom import build_custom
 
             return build_custom(config, purpose, num_envs)
+
+
+def build_shown(config: EnvironmentConfig) -> ShownEnvironment:
+    """One environment that can be looked at. Raises ValueError where there is nothing to see."""
+    match config:
+        case AtariConfig():
+            from .atari import AtariEnvironment
+
+            return AtariEnvironment(config, 1, with_screen=True)
+        case MinAtarConfig():
+            from .minatar import MinAtarEnvironment
+
+            return MinAtarEnvironment(config, 1)
+    raise ValueError(f"an environment of kind {config.kind} has no screen to show: Atari and MinAtar have one")
 
 
 def environment_spec(config: EnvironmentConfig) -> EnvironmentSpec:

@@ -14,6 +14,9 @@ from .train import AsJson, WhichCheckpoint
 def evaluate(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run directories of one preset, over seeds.")],
     checkpoint: WhichCheckpoint = "last",
+    video: Annotated[
+        bool, typer.Option("--video", help="Write an episode as video.webp into each run; the report shows it.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Play a checkpoint of each run and pool the results over their seeds.
@@ -22,6 +25,7 @@ def evaluate(
 
       isogon evaluate runs/wordle-1
       isogon evaluate runs/wordle-1 --checkpoint best
+      isogon evaluate runs/minatar-1 --video
       isogon evaluate runs/wordle-1 runs/wordle-2 runs/wordle-3 --json
     """
     from .outputs import choose_output
@@ -30,7 +34,7 @@ def evaluate(
         try:
             from ..api import evaluate as evaluate_runs
 
-            summary = evaluate_runs(runs, checkpoint=checkpoint, callbacks=[output])
+            summary = evaluate_runs(runs, checkpoint=checkpoint, video=video, callbacks=[output])
         except BaseException as error:
             raise Stopped(error) from error
         output.conclude(summary)

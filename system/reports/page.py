@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from .results import NOTHING, Result, Table, percent, sentence, tables
 from .run_data import RunData
 from .svg import STYLES, Series, line_chart, share_bar
 from .thoughts import Thought, thoughts_of
+from .video import VIDEO
 
 _GAMES_WITH_BELIEFS = 3
 _OTHER = "other"
@@ -69,6 +71,14 @@ class Plays:
 
 
 @dataclass(frozen=True)
+class Video:
+    """An episode of a run, as an image that moves: its data as a URI."""
+
+    run: str
+    uri: str
+
+
+@dataclass(frozen=True)
 class Phases:
     """Where a group's time went: a bar and its parts ``(style, phase, seconds, share)``, of the mean run."""
 
@@ -97,6 +107,7 @@ class Page:
     curves: tuple[Curves, ...]
     tables: tuple[Table, ...]
     plays: tuple[Plays, ...]
+    videos: tuple[Video, ...]
     phases: tuple[Phases, ...]
     runs: tuple[Facts, ...]
     configs: tuple[ConfigBox, ...]
@@ -123,10 +134,18 @@ def build_page(runs: Sequence[RunData], *, pool: Pool, play: Play, made: str) ->
         curves=tuple(filter(None, map(_curves, by_task(groups)))),
         tables=tuple(tables(results)),
         plays=tuple(filter(None, (_plays(group, play) for group in groups))),
+        videos=tuple(filter(None, map(_video, runs))),
         phases=tuple(_phases(groups)),
         runs=tuple(facts_of(run, group.style % STYLES) for group in groups for run in group.runs),
         configs=tuple(config_box(group.label, group.settings, _preset_of(group.settings)) for group in groups),
     )
+
+
+def _video(run: RunData) -> Video | None:
+    path = run.path / VIDEO
+    if not path.is_file():
+        return None
+    return Video(run.name, f"data:image/webp;base64,{base64.b64encode(path.read_bytes()).decode()}")
 
 
 def _result(group: Group, pool: Pool) -> Result:
