@@ -87,6 +87,12 @@ class ActorsConfig(Settings):
         "number; each time its worker makes new ones. One more ends the run, with a checkpoint. A deterministic run "
         "ends at the first",
     )
+    hangs_after_seconds: float | None = may_change_on_resume(
+        1_800.0,
+        gt=0,
+        description="on one piece of play or one evaluation, after which a worker's process is ended and replaced; "
+        "null: never. In one process with the learner nothing can be ended",
+    )
     max_restarts: int = Field(10, ge=0, description="times that one lost worker is replaced")
 
     @model_validator(mode="after")

@@ -210,4 +210,4 @@ def build_pool(config: RunConfig, spec: EnvironmentSpec, clock: Callable[[], flo
         torch_threads=worker_spec.torch_threads,
         setting="actors.label_selector",
     )
-    return RayPool(hosts, clock=clock, failures=failures)
+    return RayPool(hosts, clock=clock, failures=failures, hangs_after=config.actors.hangs_after_seconds)

@@ -77,17 +77,28 @@ class RayPool:
         hosts: the processes; at least one. Those that find no CPU or no node with their labels join later.
         clock: run seconds.
         failures: what becomes of a worker whose code raises.
+        hangs_after: seconds on one piece of work after which a worker's process is ended, and replaced as a lost one
+            is; None: never.
 
     Raises:
         RuntimeError: Ray is not initialised.
         ValueError: two workers of one name.
     """
 
-    def __init__(self, hosts: Iterable[HostSpec], *, clock: Callable[[], float], failures: Failures = "raise") -> None:
+    def __init__(
+        self,
+        hosts: Iterable[HostSpec],
+        *,
+        clock: Callable[[], float],
+        failures: Failures = "raise",
+        hangs_after: float | None = None,
+    ) -> None:
         if not ray.is_initialized():
             raise RuntimeError("Ray is not initialised: call ray.init() first, or use the in-process pool")
         self._clock = clock
         self._failures = failures
+        self._hangs_after = hangs_after
+        self._hung: set[Any] = set()
         self._state: tuple[int, Any] | None = None
         self._hosts: list[_Host] = []
         self._remotes: dict[str, _Remote] = {}
@@ -220,6 +231,7 @@ class RayPool:
         self._hosts = []
         self._remotes = {}
         self._calls.clear()
+        self._hung.clear()
         self._results.clear()
         self._unacknowledged.clear()
         self._untold = []
@@ -233,7 +245,19 @@ class RayPool:
         ref = remote.host.actor.begin.options(max_task_retries=-1, **remote.thread).remote(worker)
         self._calls[ref] = _Call(worker, self._clock())
 
+    def _end_hung(self) -> None:
+        if self._hangs_after is None:
+            return
+        for ref, call in self._calls.items():
+            if call.assign is None or ref in self._hung:
+                continue
+            remote = self._remotes[call.worker]
+            if self._clock() - max(call.submitted, remote.last_arrival) > self._hangs_after:
+                self._hung.add(ref)
+                ray.kill(remote.host.actor, no_restart=False)
+
     def _answered(self, timeout: float) -> list[Any]:
+        self._end_hung()
         refs = list(self._calls)
         if not refs:
             return []
@@ -261,14 +285,20 @@ class RayPool:
                 host = self._remotes[call.worker].host
                 # That a process never begins says more than that work came back undone.
                 if host not in lost or call.assign is None:
-                    lost[host] = (call, raised(error))
+                    lost[host] = (call, self._why_lost(ref, error))
             else:
                 begun = call.assign is None
                 events.append(self._join(call.worker, *answer) if begun else self._arrive(ref, call, answer))
+        self._hung &= self._calls.keys()
         for host, (call, reason) in lost.items():
             events += self._lose(host, reason, for_good=call.assign is None)
         self._unread |= {event.worker for event in events if isinstance(event, Left)}
         return events
+
+    def _why_lost(self, ref: Any, error: RayError) -> str:
+        if ref not in self._hung:
+            return raised(error)
+        return f"it hung: no answer for {self._hangs_after:g} seconds, so its process was ended"
 
     def _join(self, worker: str, pid: int, processes_lost: int, samples: int) -> Joined:
         remote = self._remotes[worker]

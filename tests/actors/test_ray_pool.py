@@ -109,6 +109,28 @@ def test_processes_that_die_while_they_start_are_counted(tmp_path: Path) -> None
     assert pool.restarts == 2
 
 
+def test_a_worker_that_hangs_is_ended_and_comes_back(tmp_path: Path) -> None:
+    (tmp_path / "once").touch()
+    spec = replace(corridor_spec(), environment=partial(toys.make_hanging_corridor, tmp_path))
+    hosts = hosts_of_one(worker_factories(spec, 2), max_restarts=3)
+    pool = RayPool(hosts, clock=time.monotonic, hangs_after=4.0)
+    try:
+        wait_for(pool, Joined, 2)
+        pool.publish(weights(1))
+        pool.submit(piece("env-0", 0))
+        (left,) = wait_for(pool, Left)
+        assert isinstance(left, Left)
+        assert (left.worker, left.reason) == ("env-0", "it hung: no answer for 4 seconds, so its process was ended")
+        wait_for(pool, Joined)
+        for worker in ("env-0", "env-1"):
+            pool.submit(piece(worker, 1))
+        arrived = wait_for(pool, Arrived, 2)
+        assert {event.worker for event in arrived} == {"env-0", "env-1"}
+        assert pool.restarts == 1
+    finally:
+        pool.close()
+
+
 def test_what_is_missing_is_told_with_what_there_is() -> None:
     selector = {"zone": "left", "tier": "!spot"}
     hosts = hosts_of_one(

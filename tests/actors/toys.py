@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -140,6 +141,24 @@ def make_mortal_corridor(folder: Path, deaths: int, purpose: Purpose, num_envs: 
         (folder / str(already)).touch()
         os.kill(os.getpid(), signal.SIGKILL)
     return Corridor(num_envs)
+
+
+class HangingCorridor(Corridor):
+    """Its fifth step never ends, as often as there are files in a folder; each time it takes one."""
+
+    def __init__(self, folder: Path, num_envs: int) -> None:
+        super().__init__(num_envs)
+        self._folder = folder
+
+    def step(self, action: np.ndarray) -> Step:
+        if len(self.actions) == 4 and (left := sorted(self._folder.iterdir())):
+            left[0].unlink()
+            time.sleep(600)
+        return super().step(action)
+
+
+def make_hanging_corridor(folder: Path, purpose: Purpose, num_envs: int) -> Corridor:
+    return HangingCorridor(folder, num_envs)
 
 
 class BrokenCorridor(Corridor):
