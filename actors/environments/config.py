@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 
 from ...learners.plugins import PluginConfig
 from ...learners.settings import Settings
@@ -94,4 +94,12 @@ def varied(base: EnvironmentConfig, own: Mapping[str, Any]) -> EnvironmentConfig
     """
     if isinstance(base, GymnasiumConfig | CustomEnvironmentConfig):
         return base.model_copy(update={"kwargs": {**base.kwargs, **own}})
-    return type(base).model_validate({**base.model_dump(), **own})
+    try:
+        return type(base).model_validate({**base.model_dump(), **own})
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(map(str, first["loc"]))
+        raise ValueError(
+            f"{field} is {first['input']!r}, in what is laid over environment of kind {base.kind}: {first['msg']}; its "
+            f"fields are {', '.join(type(base).model_fields)}"
+        ) from error

@@ -37,7 +37,12 @@ _MOST_COMMIT_THREADS = 4
 
 
 def build_task(config: FederationConfig) -> FederatedTask:
-    """What the federation works on. Raises PluginError where own code cannot be used."""
+    """What the federation works on.
+
+    Raises:
+        ConfigError: one network cannot serve the environments of all clients.
+        PluginError: own code cannot be used.
+    """
     task = config.task
     if isinstance(task, CustomTaskConfig):
         return CustomTask(task, config.seed)
@@ -46,7 +51,12 @@ def build_task(config: FederationConfig) -> FederatedTask:
         return ClassifierTask(task if pull is None else task.model_copy(update={"proximal": pull}), config.seed)
     if pull is not None:
         task = task.model_copy(update={"client": task.client.model_copy(update={"proximal": pull})})
-    return ValueTask(task, config.seed)
+    values = ValueTask(task, config.seed)
+    try:
+        values.check_silos()
+    except ValueError as error:
+        raise ConfigError(f"task.{error}") from error
+    return values
 
 
 def build_scheduler(config: FederationConfig, attempt: int) -> ReplayableScheduler:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ...actors.environments.build import build_environment
+from ...actors.environments.build import build_environment, environment_spec
 from ...actors.environments.config import EnvironmentConfig, WordleConfig, varied
 from ...actors.environments.contract import VectorEnvironment
 from ...actors.environments.wordle import WordleEnvironment, build_vocabulary, wordle_spec
@@ -48,6 +48,34 @@ class ValueTask:
 
     def __reduce__(self) -> tuple[type[ValueTask], tuple[ValueTaskConfig, int]]:
         return ValueTask, (self._config, self._seed)
+
+    def check_silos(self) -> None:
+        """Find out whether one network can serve all clients' environments.
+
+        Raises:
+            ValueError: one cannot be made, or has other observations or actions than ``environment``.
+        """
+        silos = self._config.silos
+        if not isinstance(silos, EnvironmentSilos):
+            return
+        base = environment_spec(self._config.environment)
+        for index, config in enumerate(self._environments(silos)):
+            try:
+                own = environment_spec(config)
+            except ValueError as error:
+                raise ValueError(f"silos.kwargs[{index}]: {error}") from error
+            if own.num_actions != base.num_actions:
+                raise ValueError(
+                    f"silos.kwargs[{index}] is {own.name} with {own.num_actions} actions, and environment {base.name} "
+                    f"with {base.num_actions}: one network cannot serve both; give them the same actions, games by "
+                    "environment.full_action_space=true"
+                )
+            if (own.observation, own.history) != (base.observation, base.history):
+                raise ValueError(
+                    f"silos.kwargs[{index}] is {own.name}, whose observations are {_shapes(own)}, and those of "
+                    f"{base.name} are {_shapes(base)}: one network cannot serve both; give them the same, games of "
+                    "MinAtar by environment.planes=10"
+                )
 
     def initial_model(self) -> Model:
         """The first weights, by seed."""
@@ -151,8 +179,14 @@ class ValueTask:
         )
 
     def _environments(self, silos: EnvironmentSilos) -> list[EnvironmentConfig]:
-        """The clients' environments, in their order."""
-        return [varied(self._config.environment, own) for own in silos.kwargs]
+        """The clients' environments, in their order. Raises ValueError for arguments that do not fit."""
+        made = []
+        for index, own in enumerate(silos.kwargs):
+            try:
+                made.append(varied(self._config.environment, own))
+            except ValueError as error:
+                raise ValueError(f"silos.kwargs[{index}]: {error}") from error
+        return made
 
     def _by_environment(self, silos: EnvironmentSilos, role: str) -> dict[str, float]:
         figures: dict[str, float] = {}
@@ -198,3 +232,7 @@ def _build_policy(config: RunConfig, spec: EnvironmentSpec) -> QPolicy:
 
 def _mean(returns: np.ndarray) -> float:
     return float(returns.mean(dtype=np.float64))
+
+
+def _shapes(spec: EnvironmentSpec) -> str:
+    return ", ".join(f"{field.dtype}{list(field.shape)}" for field in spec.observation.values())

@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from isogon.actors.environments.wordle import load_words, split_words
 from isogon.actors.federation.client import LocalModel, LocalWork, Model, Silo
 from isogon.actors.federation.value_client import ValueClient
+from isogon.actors.federation.value_config import EnvironmentSilos
 from isogon.actors.rollout import Rollout
 from isogon.learners.randomness import stream
 from isogon.system.federation.value_task import ValueTask
@@ -301,3 +302,54 @@ def test_each_client_needs_its_environment() -> None:
     config = ValueTaskConfig.model_validate(CARTPOLE)
     with pytest.raises(ValueError, match=r"silos.kwargs has 2 entries and there are 3 clients"):
         client_of(config, clients=3)
+
+
+MINATAR: dict[str, Any] = {
+    "kind": "value",
+    "environment": {"kind": "minatar", "game": "breakout", "full_action_space": True, "planes": 10},
+    "network": {"kind": "minatar", "hidden": 16},
+    "value": {"bins": 21, "vmin": -1.0, "vmax": 10.0},
+    "silos": {"kind": "environment", "kwargs": [{"game": "breakout"}, {"game": "asterix", "sticky_actions": 0.5}]},
+}
+
+
+def of_minatar(environment: dict[str, Any] | None = None, kwargs: list[dict[str, Any]] | None = None) -> ValueTask:
+    base = {**MINATAR["environment"], **(environment or {})}
+    silos = {**MINATAR["silos"], **({} if kwargs is None else {"kwargs": kwargs})}
+    return ValueTask(ValueTaskConfig.model_validate({**MINATAR, "environment": base, "silos": silos}), 0)
+
+
+def test_clients_have_a_game_each() -> None:
+    task = of_minatar()
+    task.check_silos()
+    scores = task.evaluate(task.initial_model())
+    assert set(scores) == {"score", "return_0", "return_1"}
+    games = [each.model_dump() for each in task._environments(EnvironmentSilos.model_validate(MINATAR["silos"]))]
+    assert [(game["game"], game["sticky_actions"], game["planes"]) for game in games] == [
+        ("breakout", 0.1, 10),
+        ("asterix", 0.5, 10),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("environment", "kwargs", "message"),
+    [
+        ({"full_action_space": False}, None, r"silos\.kwargs\[1\] is minatar asterix with 5 actions, and environment "),
+        (
+            {"planes": None},
+            [{}, {"game": "freeway"}],
+            r"are uint8\[7, 10, 10\], and those of minatar breakout are uint8\[4",
+        ),
+        ({}, [{}, {"gaem": "asterix"}], r"silos\.kwargs\[1\]: gaem is 'asterix', in what is laid over environment of "),
+        (
+            {"planes": 7},
+            [{}, {"game": "seaquest"}],
+            r"silos\.kwargs\[1\]: environment\.planes is 7, and seaquest has 10",
+        ),
+    ],
+)
+def test_games_that_one_network_cannot_serve_are_refused(
+    environment: dict[str, Any], kwargs: list[dict[str, Any]] | None, message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        of_minatar(environment, kwargs).check_silos()
