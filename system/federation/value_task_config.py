@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
+from ...actors.config import ActorsConfig
 from ...actors.environments.config import EnvironmentConfig
 from ...actors.federation.value_config import ValueClientConfig, ValueSilos
 from ...actors.offline_games import OfflineGamesConfig
@@ -70,5 +71,6 @@ class ValueTaskConfig(Settings):
             value=self.value,
             learner=self.learner,
             replay=self.replay,
+            actors=ActorsConfig(envs_per_worker=self.client.envs, steps_per_assignment=self.client.steps_per_rollout),
             budget=BudgetConfig(updates=self.client.schedule_steps),
         )

@@ -353,3 +353,23 @@ def test_games_that_one_network_cannot_serve_are_refused(
 ) -> None:
     with pytest.raises(ValueError, match=message):
         of_minatar(environment, kwargs).check_silos()
+
+
+def test_a_client_on_atari_keeps_all_that_it_plays() -> None:
+    """However long its rollouts are: frames wait in the replay until the transitions over them are complete."""
+    config = ValueTaskConfig.model_validate(
+        {
+            "kind": "value",
+            "environment": {"kind": "atari", "game": "pong"},
+            "network": {"kind": "nature", "hidden": 8},
+            "value": {"bins": 21, "vmin": -1.0, "vmax": 1.0},
+            "replay": {"capacity": 4000, "min_size": 100, "batch_size": 4, "n_step": 3},
+            "silos": {"kind": "environment", "kwargs": [{}, {"sticky_actions": 0.5}]},
+            "client": {"envs": 8, "steps_per_rollout": 2048, "env_steps_per_update": 0},
+        }
+    )
+    client = client_of(config, index=1)
+    client.train(ValueTask(config, 0).initial_model(), work(1))
+    # All but the last two steps of each environment, whose third reward is not there yet.
+    assert len(client._replay) == 2048 - 2 * 8
+    client.close()
