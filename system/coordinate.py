@@ -272,10 +272,13 @@ class Coordinator:
                     self._failed_in_a_row += 1
                     self._say(f"{event.worker} failed at {event.token}: {event.reason}")
                     if self._most_failures is not None and self._failed_in_a_row > self._most_failures:
-                        raise WorkFailed(
-                            f"{event.worker} failed at {event.token}: {event.reason}; {self._failed_in_a_row} pieces "
-                            "of work failed with none between them that went well"
+                        many = (
+                            f"; {self._failed_in_a_row} pieces of work failed with none between them that went well"
+                            if self._failed_in_a_row > 1
+                            else ""
                         )
+                        told = f"{event.worker} failed at {event.token}: {event.reason}{many}"
+                        raise WorkFailed(told) from self._pool.last_error
                     self._tell(event)
                 case Left():
                     self._say(f"{event.worker} is gone: {event.reason}")

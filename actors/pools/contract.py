@@ -38,6 +38,11 @@ class Pool(Protocol):
         """How many times the process of a lost worker was replaced, also of one that was lost while it started."""
         ...
 
+    @property
+    def last_error(self) -> BaseException | None:
+        """What the last work that failed raised, with its traceback; None where none failed."""
+        ...
+
     def missing(self) -> str:
         """What workers that are not there wait for, in words that name the remedy; and which were left out, and why."""
         ...

@@ -33,6 +33,7 @@ class InProcessPool:
     ) -> None:
         if not workers:
             raise ValueError("workers is empty: a pool needs at least 1")
+        self._last_error: BaseException | None = None
         self._clock = clock
         self._failures = failures
         self._workers: dict[str, WorkDoer] = {}
@@ -54,6 +55,11 @@ class InProcessPool:
     def restarts(self) -> int:
         """0: a worker of this process is lost with it."""
         return 0
+
+    @property
+    def last_error(self) -> BaseException | None:
+        """See `Pool.last_error`."""
+        return self._last_error
 
     def missing(self) -> str:
         """Which workers were left out; the others are there from the beginning."""
@@ -90,6 +96,7 @@ class InProcessPool:
         try:
             result = self._workers[assign.worker].run(assign, state)
         except Exception as error:
+            self._last_error = error
             if self._failures != "raise":
                 return [Failed(self._clock(), assign.worker, assign.token, raised(error))]
             raise WorkFailed(f"{assign.worker} failed at {assign.kind} {assign.token}: {raised(error)}") from error

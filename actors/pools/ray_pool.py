@@ -98,6 +98,7 @@ class RayPool:
         self._clock = clock
         self._failures = failures
         self._hangs_after = hangs_after
+        self._last_error: BaseException | None = None
         self._hung: set[Any] = set()
         self._state: tuple[int, Any] | None = None
         self._hosts: list[_Host] = []
@@ -120,6 +121,11 @@ class RayPool:
     def restarts(self) -> int:
         """How many times lost processes were replaced, as far as the new ones have answered."""
         return self._restarts_of_gone + sum(host.restarts for host in self._hosts)
+
+    @property
+    def last_error(self) -> BaseException | None:
+        """See `Pool.last_error`."""
+        return self._last_error
 
     @property
     def pids(self) -> dict[str, int]:
@@ -280,6 +286,7 @@ class RayPool:
                     self._failure = WorkFailed(f"{call.worker} failed {what}: {raised(error.cause)}")
                     self._failure.__cause__ = error
                     break
+                self._last_error = error
                 events += self._fail(call, error.cause)
             except RayError as error:
                 host = self._remotes[call.worker].host

@@ -146,6 +146,7 @@ class VirtualPool:
         self._workers = dict(workers)
         self._index = {name: index for index, name in enumerate(workers)}
         self._durations = durations
+        self._last_error: BaseException | None = None
         self._failures = failures
         self._most_resident = resident or len(workers)
         self._evaluation_seconds = evaluation_seconds
@@ -175,6 +176,11 @@ class VirtualPool:
     def restarts(self) -> int:
         """How many times a worker came back that had dropped out."""
         return self._came_back
+
+    @property
+    def last_error(self) -> BaseException | None:
+        """See `Pool.last_error`."""
+        return self._last_error
 
     def missing(self) -> str:
         """Which workers are still to join, or were left out, and why."""
@@ -288,7 +294,7 @@ class VirtualPool:
         try:
             samples = self._worker(name).samples
         except Exception as error:
-            if self._failures == "raise":
+            if self._failures != "tell":
                 raise WorkFailed(f"{name} failed to start: {raised(error)}") from error
             self._left_out[name] = f"failed to start: {raised(error)}"
             return Left(self._now, name, self._left_out[name])
@@ -305,7 +311,8 @@ class VirtualPool:
         try:
             result = self._worker(assign.worker).run(assign, piece.state)
         except Exception as error:
-            if self._failures == "tell":
+            self._last_error = error
+            if self._failures != "raise":
                 return Failed(self._now, assign.worker, token, raised(error))
             raise WorkFailed(f"{assign.worker} failed at {assign.kind} {token}: {raised(error)}") from error
         self._results[token] = replace(result, compute_seconds=seconds)

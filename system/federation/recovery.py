@@ -110,6 +110,7 @@ class Nobody:
     """A pool without workers, for a replay: what is handed out was handed out long ago."""
 
     restarts = 0
+    last_error = None
 
     def missing(self) -> str:
         """There never was anybody."""

@@ -219,6 +219,7 @@ def test_own_code_that_raises_in_a_run_ends_it_with_a_line_and_a_checkpoint(tmp_
         "    def reward_of(self, reward):\n        self.left -= 1\n        return reward / bool(self.left)\n"
     )
     environment = ["environment.kind=custom", "environment.class=own:Late", "deterministic=false"]
+    environment += ["actors.max_failures=0"]
     for after, code, where in ((1, 2, r"/\S+\.log"), (40, 21, "run/attempts/1/log.txt")):
         sets = [*SHORT, *environment, f"environment.kwargs.after={after}"]
         command = [sys.executable, "-m", "isogon", "train", "cartpole", "--run-dir", "run"]

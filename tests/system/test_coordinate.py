@@ -80,6 +80,7 @@ class ScriptedPool:
         self.timeouts: list[float] = []
         self.resets = 0
         self.restarts = 0
+        self.last_error: BaseException | None = None
 
     def missing(self) -> str:
         return "nothing"
@@ -463,3 +464,30 @@ def test_a_killed_actor_is_replaced_and_its_work_is_applied_exactly_once() -> No
             assert follows.get(result.stream, 0) == result.first_step
             follows[result.stream] = result.first_step + len(result.payload["action"])
     assert figures.handed_out == figures.committed + figures.dropped
+
+
+def test_too_many_failures_in_a_row_end_the_run_with_what_was_raised() -> None:
+    """One piece that goes well between them begins the count anew."""
+    pool, sink = ScriptedPool(), ListSink()
+    pool.last_error = OSError("no emulator")
+    coordinator = Coordinator(EqualSplit(1, 4), pool, sink, Clock(), most_failures=2)
+    pool.script.append([Joined(0.0, "env-0")])
+    coordinator.publish(PolicyState(1, {}))
+    coordinator.demand(10, "evaluate")
+
+    def fail() -> None:
+        pool.script.append([Failed(0.0, "env-0", pool.submitted[-1].token, "OSError: no emulator")])
+        coordinator.step(0.0)
+
+    for _ in range(2):
+        fail()
+        fail()
+        pool.arrive(pool.submitted[-1])
+        coordinator.step(0.0)
+        coordinator.demand(10, "evaluate")
+    fail()
+    fail()
+    with pytest.raises(WorkFailed, match="no emulator; 3 pieces of work failed with none between") as raised:
+        fail()
+    assert raised.value.__cause__ is pool.last_error
+    assert (coordinator.figures().failed, coordinator.figures().committed) == (7, 2)
