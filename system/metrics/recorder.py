@@ -89,8 +89,8 @@ ASSIGNMENTS_IN_FLIGHT = Metric(
     "isogon_pool_assignments_in_flight", "gauge", "assignments", "Work handed out, not yet back"
 )
 RESULTS_DROPPED = Metric("isogon_pool_results_dropped_total", "counter", "results", "Results that were not applied")
-WORK_FAILED = Metric(
-    "isogon_pool_work_failed_total", "counter", "pieces", "Pieces of work at which an environment or a policy raised"
+PIECES_FAILED = Metric(
+    "isogon_pool_pieces_failed_total", "counter", "pieces", "Pieces of work at which an environment or a policy raised"
 )
 RESULTS_LATE = Metric(
     "isogon_pool_results_late_total", "counter", "results", "Results of work that had ended already, discarded"

@@ -124,7 +124,7 @@ class RunMonitor:
         self._recorder.set(m.POLICY_STALENESS, figures.staleness)
         self._recorder.set(m.WORKERS, figures.workers)
         self._recorder.count(m.WORKER_RESTARTS, figures.worker_restarts - self._restarts)
-        self._recorder.count(m.WORK_FAILED, figures.failed - self._failed)
+        self._recorder.count(m.PIECES_FAILED, figures.failed - self._failed)
         self._failed = figures.failed
         self._recorder.count(m.RESULTS_DROPPED, figures.dropped - self._dropped)
         if figures.worker_restarts > self._restarts:

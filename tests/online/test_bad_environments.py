@@ -24,7 +24,7 @@ class Watch(Callback):
 
     def on_progress(self, progress: Progress) -> None:
         self.steps = progress.env_steps
-        self.failed = progress.metrics.get("isogon_pool_work_failed_total", 0.0)
+        self.failed = progress.metrics.get("isogon_pool_pieces_failed_total", 0.0)
 
     def on_checkpoint(self, folder: Path) -> None:
         self.checkpoints.append(folder)
