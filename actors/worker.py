@@ -153,6 +153,7 @@ class Worker:
         if self._playing is None:
             self._playing = self._begin(assign.token.sequence)
         playing = self._playing
+        self._policy.draw_noise(playing.explore)
         exploration = replace(state.exploration, epsilon=state.exploration.epsilon**self._epsilon_exponent)
         columns = playing.rollout.run(
             self._policy.act, assign.amount, exploration, playing.explore, version=state.version
@@ -200,6 +201,7 @@ class Worker:
             self._evaluation_environment = self._spec.environment(
                 self._spec.evaluation_purpose, self._spec.evaluation_envs
             )
+        self._policy.draw_noise(None)
         scores: Scores = play_episodes(
             self._evaluation_environment,
             self._policy.act,

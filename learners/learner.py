@@ -87,6 +87,13 @@ class Policy(Protocol):
         """Take over weights that a learner published. Raises ValueError for other names or shapes."""
         ...
 
+    def draw_noise(self, generator: np.random.Generator | None) -> None:
+        """Draw the noise of noisy layers anew, if there are any; it stays until the next call. None: play without.
+
+        Whoever plays says so, since a policy cannot tell a rollout from an evaluation.
+        """
+        ...
+
 
 class Learner(Protocol):
     """Turns batches into better weights."""

@@ -22,13 +22,14 @@ class QPolicy:
     With a temperature the action is drawn from a softmax over the ``top`` best legal actions' values; then, with
     probability epsilon, it is replaced by a uniformly drawn legal one. Where returns are normalised, the temperature
     is in units of their scale: rewards a thousand times as large are explored alike. Where the torso says that
-    observations repeat, equal ones are encoded once.
+    observations repeat, equal ones are encoded once. Noisy layers are quiet until `draw_noise`.
     """
 
     def __init__(self, module: ValueModule, top: int) -> None:
         self.module = module.eval()
         self.top = min(top, module.num_actions)
         self._unit = self._temperature_unit()
+        self.draw_noise(None)
 
     @torch.no_grad()
     def act(
@@ -60,6 +61,10 @@ class QPolicy:
         check_fit("published weights are", tensors, self.module.state_dict())
         self.module.load_state_dict({name: torch.from_numpy(np.array(part)) for name, part in tensors.items()})
         self._unit = self._temperature_unit()
+
+    def draw_noise(self, generator: np.random.Generator | None) -> None:
+        """Draw the noise of noisy layers anew; see `learner.Policy`."""
+        self.module.head.form.draw_noise(generator)
 
     def _temperature_unit(self) -> float:
         scale = self.module.head.scale

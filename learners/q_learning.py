@@ -51,7 +51,7 @@ class QLearner:
         Args:
             module: torso and head, with its first weights.
             config: how to learn.
-            generator: stream of the conservative regulariser's actions.
+            generator: stream of the conservative regulariser's actions, and of noisy layers.
             contrast_actions: ``[C] int64``, the actions that the regulariser may draw; None for all. What training
                 must never see stays out here.
             returns: what the scale of a module that normalises is taken from; None for any other.
@@ -80,9 +80,10 @@ class QLearner:
         self.updates = 0
 
     def loss(self, batch: Batch) -> Loss:
-        """Mean loss over the batch's pairs, plus the conservative penalty by its weight."""
+        """Mean loss over the batch's pairs, plus the conservative penalty by its weight. Noise is drawn anew."""
         batch = _to_device(batch, self._device)
         row, action, target = self._pairs(batch)
+        self._plain.head.form.draw_noise(self._generator)
         cql_weight = self._config.cql_weight.at(self._progress)
         contrast = self._draw_contrast() if cql_weight > 0 else None
         head, penalty = self.module(batch["observation_tm1"], row, action, target, batch.get("weight"), contrast)
@@ -245,6 +246,10 @@ class QLearner:
             return batch["row"], batch["action"], batch["target"]
         action = batch["action_tm1"]
         slow = self._target if self._config.target_update_every else self._average
+        # The choice of the next action, its value and the loss have noise of their own each (Fortunato et al. 2018):
+        # noise that they had in common would bias the target.
+        for module in (self._plain, slow):
+            module.head.form.draw_noise(self._generator)
         target = bootstrapped_target(self._plain, slow, batch, double_q=self._config.double_q)
         return torch.arange(len(action), device=action.device), action, target
 

@@ -192,6 +192,11 @@ def _read(model_config: Mapping[str, Any]) -> ValueModelConfig:
             "model_config['value'] asks for normalise_returns or for a range that is auto, which a run of Isogon finds "
             "from its games: in RLlib set vmin and vmax to numbers"
         )
+    if config.value.noisy_sigma is not None:
+        raise ValueError(
+            f"model_config['value'] asks for noisy_sigma={config.value.noisy_sigma:g}, whose noise Isogon's own "
+            "workers and learner draw: in RLlib explore by epsilon"
+        )
     return config
 
 

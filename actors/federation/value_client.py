@@ -158,9 +158,10 @@ class ValueClient:
             self._rollout = Rollout(self._environment, environments, record_legal=self._record_legal)
         progress = self._progress()
         exploration = Exploration(self._config.epsilon.at(progress), self._config.temperature.at(progress))
-        act = self._learner.policy().act
+        policy = self._learner.policy()
+        policy.draw_noise(work.generator)
         steps = self._config.steps_per_rollout
-        columns = self._rollout.run(act, steps, exploration, work.generator, version=work.version)
+        columns = self._rollout.run(policy.act, steps, exploration, work.generator, version=work.version)
         self._intake.add(columns, continues=not begins)
         tally.played(columns, self._rollout.totals)
         return int(columns["action"].size)

@@ -35,12 +35,18 @@ def build_head(
         generator: of the initial weights.
 
     Raises:
-        ValueError: the config gives no support, a scorer is given to another form than tilt, or a size is below 1.
+        ValueError: the config gives no support, a scorer is given to another form than tilt, noise is asked for over
+            bins spaced by symexp, or a size is below 1.
     """
     if features < 1 or num_actions < 1:
         raise ValueError(f"features is {features} and num_actions {num_actions}: both must be at least 1")
     support = support_of(config)
     scale = 0.0 if support and support.transform == "symexp" else DEFAULT_SCALE
+    if support and support.transform == "symexp" and config.noisy_sigma is not None:
+        raise ValueError(
+            f"value.noisy_sigma is {config.noisy_sigma:g} and value.transform symexp, whose centres turn little noise "
+            "into huge values: set value.transform to none or symlog, or value.noisy_sigma to null"
+        )
     form: Form
     width = support.bins if support else 1
     if config.form != "tilt" and scorer is not None:
@@ -48,9 +54,9 @@ def build_head(
             f"scorer is a {type(scorer).__name__} and value.form {config.form!r}: only 'tilt' takes a scorer"
         )
     if config.form == "full":
-        form = FullMap(features, num_actions, width, generator, scale)
+        form = FullMap(features, num_actions, width, generator, scale, config.noisy_sigma)
     elif config.form == "dueling":
-        form = Dueling(features, num_actions, width, generator, config.stream_units, scale)
+        form = Dueling(features, num_actions, width, generator, config.stream_units, scale, config.noisy_sigma)
     else:
         if scorer is None:
             gain = 2 / (support.vmax - support.vmin) if support else 1.0

@@ -48,6 +48,12 @@ class ValueConfig(Settings):
     stream_units: int | None = Field(
         None, ge=1, description="dueling: ReLU units of each of the two streams; None: both are linear"
     )
+    noisy_sigma: float | None = Field(
+        None,
+        gt=0,
+        description="full, dueling: learnt noise on the last layer's weights (Fortunato 2018, where it is 0.5), with "
+        "which workers explore and updates learn; noise begins with this over the square root of the inputs",
+    )
     preset: str | None = Field(
         None, description="named bins and range that other people's papers use; bins, vmin, vmax set here override it"
     )
@@ -79,6 +85,11 @@ class ValueConfig(Settings):
 
     @model_validator(mode="after")
     def _check(self) -> ValueConfig:
+        if self.noisy_sigma is not None and self.form == "tilt":
+            raise ValueError(
+                f"noisy_sigma is {self.noisy_sigma:g} and form tilt, whose scores have no noisy layer: set form to "
+                "full or dueling, or noisy_sigma to null and actors.temperature above 0"
+            )
         if self.normalise_returns and self.awaits_range:
             raise ValueError(
                 "normalise_returns is true and an end of the range is auto: both fit returns and range to each "

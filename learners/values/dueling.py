@@ -12,6 +12,7 @@ from torch import nn
 
 from ..networks.initialise import initialise_linear
 from .forms import DEFAULT_SCALE, Hidden, Layer, LinearForm, features, normal
+from .noise import factorised_noise, noisy
 
 
 class Dueling(LinearForm):
@@ -31,6 +32,7 @@ class Dueling(LinearForm):
         generator: of the initial weights.
         units: U of each stream's ReLU layer; None: both streams are linear in the features.
         scale: see `DEFAULT_SCALE`.
+        noisy_sigma: of the `FactorisedNoise` that each stream's last map has; None: they have none.
     """
 
     def __init__(
@@ -41,6 +43,7 @@ class Dueling(LinearForm):
         generator: torch.Generator,
         units: int | None = None,
         scale: float = DEFAULT_SCALE,
+        noisy_sigma: float | None = None,
     ) -> None:
         super().__init__()
         self.width = width
@@ -52,12 +55,14 @@ class Dueling(LinearForm):
         self.state_bias = nn.Parameter(torch.zeros(width))
         self.action_weight = nn.Parameter(normal((actions, width, inputs), scale / math.sqrt(inputs), generator))
         self.action_bias = nn.Parameter(torch.zeros(actions, width))
+        self.state_noise = factorised_noise((width,), inputs, noisy_sigma)
+        self.action_noise = factorised_noise((actions, width), inputs, noisy_sigma)
 
     def layer(self, hidden: Hidden) -> Layer:
         """The streams' units, and the weight and bias that make all outputs of them; see `Form`."""
-        weight = self.action_weight - self.action_weight.mean(dim=0)
-        bias = self.state_bias + self.action_bias - self.action_bias.mean(dim=0)
+        state_weight, state_bias = noisy(self.state_noise, self.state_weight, self.state_bias)
+        weight, bias = noisy(self.action_noise, self.action_weight, self.action_bias)
+        weight, bias = weight - weight.mean(dim=0), state_bias + bias - bias.mean(dim=0)
         if self.streams is None:
-            return features(hidden), self.state_weight + weight, bias
-        state = self.state_weight.expand_as(weight)
-        return self.streams(features(hidden)), torch.cat([state, weight], dim=2), bias
+            return features(hidden), state_weight + weight, bias
+        return self.streams(features(hidden)), torch.cat([state_weight.expand_as(weight), weight], dim=2), bias

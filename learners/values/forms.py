@@ -10,11 +10,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from typing import Protocol, TypeAlias
 
+import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
 
 from ...kernels import Support
+from .noise import FactorisedNoise, factorised_noise, noisy
 
 Hidden: TypeAlias = torch.Tensor | Mapping[str, torch.Tensor]
 """What a torso gives a head: features ``[B, D]``, or a mapping with them as ``"features"`` and more for a scorer."""
@@ -66,6 +68,15 @@ class Form(nn.Module, ABC):
     def layer(self, hidden: Hidden) -> Layer | None:
         """The linear layer that gives all outputs, if they come from one: (features, weight, bias)."""
         return None
+
+    def draw_noise(self, generator: np.random.Generator | None) -> None:
+        """Draw the noise of noisy maps anew, which stays until the next call; None: no noise, as at the beginning.
+
+        A form without noisy maps draws nothing from the generator.
+        """
+        for part in self.modules():
+            if isinstance(part, FactorisedNoise):
+                part.draw(generator)
 
     @abstractmethod
     def values(self, hidden: Hidden, decode: Decode) -> torch.Tensor:
@@ -131,19 +142,27 @@ class FullMap(LinearForm):
         width: W.
         generator: of the initial weights; they are normal with standard deviation ``scale / sqrt(D)``, biases are 0.
         scale: see `DEFAULT_SCALE`.
+        noisy_sigma: of the map's `FactorisedNoise`; None: it has none.
     """
 
     def __init__(
-        self, features: int, actions: int, width: int, generator: torch.Generator, scale: float = DEFAULT_SCALE
+        self,
+        features: int,
+        actions: int,
+        width: int,
+        generator: torch.Generator,
+        scale: float = DEFAULT_SCALE,
+        noisy_sigma: float | None = None,
     ) -> None:
         super().__init__()
         self.width = width
         self.weight = nn.Parameter(normal((actions, width, features), scale / math.sqrt(features), generator))
         self.bias = nn.Parameter(torch.zeros(actions, width))
+        self.noise = factorised_noise((actions, width), features, noisy_sigma)
 
     def layer(self, hidden: Hidden) -> Layer:
         """Features ``[B, D]``, weight and bias; see `Form`."""
-        return features(hidden), self.weight, self.bias
+        return features(hidden), *noisy(self.noise, self.weight, self.bias)
 
 
 class Scorer(Protocol):

@@ -85,6 +85,7 @@ def _acting(config: RunConfig) -> Callable[[], int]:
     rollout = Rollout(environment, stream(config.seed, "speed"))
     explore = Exploration(config.actors.epsilon.at(_PROGRESS), config.actors.temperature.at(_PROGRESS))
     generator = stream(config.seed, "speed", 1)
+    policy.draw_noise(generator)
     steps = config.actors.steps_per_assignment
     return lambda: int(rollout.run(policy.act, steps, explore, generator, version=0)["valid"].sum())
 

@@ -88,6 +88,7 @@ def play_first_games(config: RunConfig, spec: EnvironmentSpec, count: int) -> It
     lacking = np.array([len(range(env, count, envs)) for env in range(envs)])
     steps = 0
     while lacking.any() and steps < count * _MOST_STEPS_AN_EPISODE:
+        policy.draw_noise(explore)
         columns = rollout.run(policy.act, envs * _ROWS, exploration, explore, version=0)
         steps += envs * _ROWS
         for env in np.flatnonzero(lacking).tolist():

@@ -126,6 +126,9 @@ class Shift:
             raise ValueError(f"tensors are {sorted(tensors)}, expected shift")
         self.shift = int(tensors["shift"])
 
+    def draw_noise(self, generator: np.random.Generator | None) -> None:
+        """Its layers have none."""
+
 
 def make_corridor(purpose: Purpose, num_envs: int, **arguments: Any) -> Corridor:
     return Corridor(num_envs, **arguments)

@@ -10,6 +10,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -45,9 +46,9 @@ CONFIG = QLearningConfig(
 )
 
 
-def mlp_learner() -> QLearner:
+def mlp_learner(noisy_sigma: float | None = None) -> QLearner:
     spec = EnvironmentSpec("plain", {"place": PLACE}, 6)
-    value = ValueConfig(bins=21, vmin=-5.0, vmax=5.0)
+    value = ValueConfig(bins=21, vmin=-5.0, vmax=5.0, noisy_sigma=noisy_sigma)
     module = build_value_module(MLPConfig(hidden=(16, 16)), value, spec, torch.Generator().manual_seed(0))
     return QLearner(module, CONFIG, stream(0, "learner"))
 
@@ -88,6 +89,7 @@ def wordle_batch(seed: int, part: slice) -> Batch:
 
 CASES: dict[str, tuple[Callable[[], QLearner], Callable[[int, slice], Batch]]] = {
     "mlp": (mlp_learner, mlp_batch),
+    "noisy": (partial(mlp_learner, 0.5), mlp_batch),
     "wordle": (wordle_learner, wordle_batch),
 }
 

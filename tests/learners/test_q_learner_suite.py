@@ -70,6 +70,22 @@ class TestMLPWithFullHead(LearnerSuite):
         return LearnerCase(make, plain_batch)
 
 
+class TestMLPWithNoisyHead(LearnerSuite):
+    @pytest.fixture(params=["full", "dueling"])
+    def case(self, request: pytest.FixtureRequest) -> LearnerCase:
+        value = ValueConfig(form=request.param, noisy_sigma=0.1, **BINS)
+
+        def make(*, seed: int, learning_rate: Schedule, warmup: int = 0) -> Learner:
+            generator = torch.Generator().manual_seed(seed)
+            module = build_value_module(MLPConfig(hidden=(32, 16)), value, PLAIN_SPEC, generator)
+            config = QLearningConfig(
+                learning_rate=learning_rate, warmup_updates=warmup, target_update_every=0, average_decay=0.9
+            )
+            return QLearner(module, config, stream(seed, "learner"))
+
+        return LearnerCase(make, plain_batch)
+
+
 class TestWordleWithTilt(LearnerSuite):
     @pytest.fixture(params=["plain", "conservative"])
     def case(self, request: pytest.FixtureRequest) -> LearnerCase:

@@ -148,6 +148,10 @@ def test_a_dict_of_images_and_numbers_is_read_by_its_names() -> None:
         ({"epsilon": 0.0, "num_atoms": 51}, "num_atoms is 51"),
         ({"epsilon": 0.0, "value": {"vmin": 0.0, "vmax": 1.0}}, "bins not set"),
         ({"epsilon": 0.0, "value": {"bins": 11, "vmin": "auto", "vmax": 1.0}}, "set vmin and vmax to numbers"),
+        (
+            {"epsilon": 0.0, "value": {"bins": 11, "vmin": 0.0, "vmax": 1.0, "noisy_sigma": 0.5}},
+            "asks for noisy_sigma=0.5",
+        ),
         ({"epsilon": 0.0, "value": {"bins": 1, "vmin": 0.0, "vmax": 1.0}}, r"model_config: value\.bins"),
         ({"epsilon": 0.0, "network": {"kind": "letter_tied"}}, "network letter_tied reads words"),
         ({}, "has no epsilon"),

@@ -45,6 +45,9 @@ class MemorylessFilter:
     def load_tensors(self, tensors: Mapping[str, np.ndarray]) -> None:
         raise AssertionError("it has no weights")
 
+    def draw_noise(self, generator: np.random.Generator | None) -> None:
+        raise AssertionError("evaluations play without noise as it is")
+
 
 def with_seed(config: RunConfig, seed: int) -> RunConfig:
     return config.model_copy(update={"seed": seed})

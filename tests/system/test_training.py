@@ -100,9 +100,10 @@ def run_until_killed(config: RunConfig, run_dir: Path, folder: Path, checkpoints
     assert not (run_dir / "summary.json").exists()
 
 
-@pytest.mark.parametrize("task", ["cartpole", "wordle"])
+@pytest.mark.parametrize("task", ["cartpole", "noisy cartpole", "wordle"])
 def test_a_killed_run_ends_as_the_uninterrupted_one(task: str, tmp_path: Path) -> None:
-    config = load_config("cartpole", CARTPOLE) if task == "cartpole" else short_wordle(tmp_path)
+    noisy = ["value.noisy_sigma=0.5"] if task == "noisy cartpole" else []
+    config = short_wordle(tmp_path) if task == "wordle" else load_config("cartpole", [*CARTPOLE, *noisy])
     whole = train(config, run_dir=tmp_path / "whole")
     run_until_killed(config, tmp_path / "killed", tmp_path, checkpoints=3)
     resumed = train(config, run_dir=tmp_path / "killed", resume=True)
