@@ -12,7 +12,7 @@ run: $(VENV)/.installed ## train the Wordle agent on a local Ray, evaluate it, p
 	@echo "== make run: training Wordle on a Ray of this machine, into a new folder under runs/"
 	$(BIN)/isogon train wordle
 
-test: $(VENV)/.installed-dev ## run the tests (twelve minutes on 2 cores)
+test: $(VENV)/.installed-dev ## run the tests (twenty minutes on 2 cores)
 	@echo "== make test: every test, each with a Ray of its own where it needs one"
 	$(BIN)/pytest
 

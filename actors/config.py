@@ -44,7 +44,7 @@ class ActorsConfig(Settings):
         256, ge=1, description="environment steps a worker is asked for at a time; with compass the fastest one at most"
     )
     least_steps_per_assignment: int | None = Field(
-        None, ge=1, description="with compass, of the slowest worker; None: an eighth of the fastest one's"
+        None, ge=1, description="with compass, of the slowest worker; None: a tenth of the fastest one's"
     )
     assignments_in_flight: int = Field(
         1, ge=1, le=8, description="pieces of work a worker has in hand at most; 2 hides the way there and back"
@@ -112,4 +112,4 @@ class ActorsConfig(Settings):
     @property
     def q_min(self) -> int:
         """Least steps in a piece of work that compass gives."""
-        return self.least_steps_per_assignment or math.ceil(self.steps_per_assignment / 8)
+        return self.least_steps_per_assignment or math.ceil(self.steps_per_assignment / 10)

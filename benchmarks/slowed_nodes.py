@@ -178,7 +178,7 @@ def main() -> None:
     schedulers: dict[str, Callable[[], RolloutScheduler]] = {
         "barrier": partial(Barrier, 1, _PIECE, len(SLOWED)),
         "as they come": partial(EqualSplit, 1, _PIECE),
-        "compass": partial(CompassSplit, 1, _PIECE // 8, _PIECE, quantum=_ENVS),
+        "compass": partial(CompassSplit, 1, _PIECE // 10, _PIECE, quantum=_ENVS),
     }
     turns: dict[str, list[dict[str, Any]]] = {name: [] for name in schedulers}
     with ray_session(RayConfig(address="local"), len(SLOWED), None):

@@ -33,8 +33,8 @@ class CompassSplit(RolloutScheduler):
     Args:
         attempt, in_flight: see `RolloutScheduler`.
         q_min: least steps of a piece, at least 1.
-        q_max: most steps of a piece. Workers up to ``q_max / q_min`` times slower than the fastest meet every beat;
-            slower ones do ``q_min`` steps and meet every second one, or third.
+        q_max: most steps of a piece. Workers up to ``0.95 q_max / q_min`` times slower than the fastest meet every
+            beat; slower ones meet every second one, or third.
         quantum: amounts are multiples of it, as far as ``q_max`` allows: a worker plays its environments in step.
 
     Raises:

@@ -57,7 +57,7 @@ def test_the_slow_worker_of_a_run_is_asked_for_less(tmp_path: Path, monkeypatch:
     assert watch.workers == 2
     fast, slow = (median(asked[worker][3:]) for worker in ("env-0", "env-1"))
     assert fast / slow == pytest.approx(4, rel=0.25)
-    assert all(amount % 4 == 0 and 32 <= amount <= 256 for amounts in asked.values() for amount in amounts)
+    assert all(amount % 4 == 0 and 28 <= amount <= 256 for amounts in asked.values() for amount in amounts)
 
 
 def test_the_config_chooses_the_scheduler() -> None:
