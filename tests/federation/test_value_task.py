@@ -17,6 +17,7 @@ from isogon.actors.federation.client import LocalModel, LocalWork, Model, Silo
 from isogon.actors.federation.value_client import ValueClient
 from isogon.actors.federation.value_config import EnvironmentSilos
 from isogon.actors.rollout import Rollout
+from isogon.learners.policy import QPolicy
 from isogon.learners.randomness import stream
 from isogon.system.federation.value_task import ValueTask
 from isogon.system.federation.value_task_config import ValueTaskConfig
@@ -302,6 +303,25 @@ def test_each_client_needs_its_environment() -> None:
     config = ValueTaskConfig.model_validate(CARTPOLE)
     with pytest.raises(ValueError, match=r"silos.kwargs has 2 entries and there are 3 clients"):
         client_of(config, clients=3)
+
+
+def test_noise_on_weights_is_drawn_for_each_rollout_from_the_works_stream(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[np.random.Generator | None] = []
+    rollouts: list[int] = []
+    run = Rollout.run
+
+    def counted(rollout: Rollout, *arguments: Any, **named: Any) -> Any:
+        rollouts.append(len([each for each in drawn if each is not None]))
+        return run(rollout, *arguments, **named)
+
+    monkeypatch.setattr(QPolicy, "draw_noise", lambda policy, generator: drawn.append(generator))
+    monkeypatch.setattr(Rollout, "run", counted)
+    config = ValueTaskConfig.model_validate({**CARTPOLE, "value": {**CARTPOLE["value"], "noisy_sigma": 0.5}})
+    piece = work(8)
+    client_of(config).train(ValueTask(config, 0).initial_model(), piece)
+    assert rollouts
+    assert rollouts == list(range(1, len(rollouts) + 1))
+    assert all(each is piece.generator for each in drawn if each is not None)
 
 
 MINATAR: dict[str, Any] = {
