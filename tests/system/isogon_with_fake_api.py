@@ -59,7 +59,9 @@ def train(
     return RunResult(directory)
 
 
-def evaluate(runs: Sequence[Path], *, checkpoint: str = "last", callbacks: Sequence[Callback] = ()) -> dict[str, Any]:
+def evaluate(
+    runs: Sequence[Path], *, checkpoint: str = "last", video: bool = False, callbacks: Sequence[Callback] = ()
+) -> dict[str, Any]:
     for callback in callbacks:
         callback.on_message(f"{runs[0]}: playing")
     return SUMMARY | {"runs": [str(run) for run in runs]}
